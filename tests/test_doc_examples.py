@@ -172,3 +172,10 @@ def test_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     local = ["--set", "cluster.actors=0"]
     assert run(*shlex.split(attribute)[1:], *local, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
     sys.modules.pop("my_models")
+
+
+def test_models_of_images() -> None:
+    """The network of the page takes images, and has ESVs."""
+    result = run_blocks("howto/pixels.md")["result"]
+    assert result.esv.shape == (4, 3)
+    assert result.exact

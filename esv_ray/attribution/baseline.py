@@ -17,6 +17,8 @@ from esv_ray.spec import JobSpec
 def baseline_of(spec: JobSpec, model: VideoModel, units: Sequence[Unit]) -> tuple[float, ...] | None:
     """Return the mean element (D,) of the feature table, which is read once for it; None if the job does not use it.
 
+    That of images is rounded, as images are.
+
     Args:
         spec: the job, its memory budget fixed.
         model: the model.
@@ -32,4 +34,5 @@ def baseline_of(spec: JobSpec, model: VideoModel, units: Sequence[Unit]) -> tupl
             frames = rows.features(np.array([row]), np.arange(int(rows.n_frames[row]))[None])[0]
             total += frames.sum(axis=0, dtype=np.float64)
             count += len(frames)
-    return tuple((total / max(count, 1)).tolist())
+    mean = total / max(count, 1)
+    return tuple((mean if model.shape is None else mean.round()).tolist())

@@ -8,6 +8,7 @@ from esv_ray import storage
 from esv_ray.attribution.workplace import check_fits, job_engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
+from esv_ray.input.images import check_elements
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
 from esv_ray.machine import gpus
@@ -100,6 +101,7 @@ def check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) 
     """Check the footers before any row is computed."""
     budget = spec.compute.memory_budget
     assert budget != "auto", "the plan fixes it"
+    check_elements(footers, model.shape, spec.features, spec.model)
     dim = feature_dim_of(footers, budget)
     if dim is not None and dim != model.feature_dim:
         raise ModelError(

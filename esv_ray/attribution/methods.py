@@ -71,7 +71,7 @@ def _of_video(
     result = attribute_method(
         method,
         function,
-        features.to(function.model.dtype),
+        features.to(function.model.element_dtype),
         torch.from_numpy(distinct[None]),
         video_ids=base.ids[at],
         baseline=None if place.baseline is None else torch.tensor(place.baseline, dtype=torch.float64),

@@ -187,6 +187,8 @@ def _about(model: VideoModel) -> dict[str, Any]:
         "prior": model.prior.tolist(),
         # Absent for models with a head at scale 1, whose fingerprints are older than this key.
         **({} if model.scales is None or model.scales.shortest == 1 else {"shortest": model.scales.shortest}),
+        # Absent for models of vectors, likewise.
+        **({} if model.shape is None else {"element_shape": list(model.shape)}),
         # What a module of a fixed length gets for other lengths.
         **({"fixed_length": lengths} if (lengths := fixed_lengths(model.scorer)) else {}),
     }

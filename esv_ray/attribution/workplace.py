@@ -163,9 +163,15 @@ def check_methods(spec: JobSpec, model: VideoModel) -> None:
 
     Raises:
         ModelError: as `check_gradients`.
+        SpecError: the elements are images.
     """
     if BY_GRADIENT.isdisjoint(spec.methods):
         return
+    if model.shape is not None:
+        raise SpecError(
+            f"methods: integrated_gradients and grad_cam need gradients in the elements, which are images of bytes for "
+            f"the model {spec.model}; use esv, occlusion and random"
+        )
     with in_file(spec.model):
         check_gradients(model)
 
@@ -210,9 +216,8 @@ def _extras(spec: JobSpec, model: VideoModel) -> Extras:
 
 def unit_reader(spec: JobSpec, model: VideoModel) -> UnitReader:
     """Return the reader of a job's units, with a loaded model."""
-    contract = Contract(
-        model.feature_dim, model.n_classes, np.dtype(spec.compute.dtype), spec.unlabelled, model.classes
-    )
+    dtype = np.dtype(spec.compute.dtype if model.shape is None else np.uint8)
+    contract = Contract(model.feature_dim, model.n_classes, dtype, spec.unlabelled, model.classes)
     return UnitReader(contract, _memory_budget(spec))
 
 

@@ -13,12 +13,12 @@ from esv_ray.cli.options import (
     location_overrides,
     option_group,
     output_option,
+    parse_size,
     retry_failed_option,
     set_option,
 )
 from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath, Real
-from esv_ray.errors import SpecError
 from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
@@ -95,16 +95,6 @@ class ExtractArguments:
         return values | {f"cluster.{name}": value for name, value in cluster.items() if value is not None}
 
 
-def _parse_size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse ``224`` or ``HEIGHTxWIDTH``."""
-    if value is None:
-        return None
-    sides = value.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 6 for side in sides):
-        raise SpecError(f"--size: expected pixels such as 224, or HEIGHTxWIDTH such as 224x320, got {value!r:.60}")
-    return tuple(int(side) for side in sides)
-
-
 _options = option_group(
     ExtractArguments,
     "request",
@@ -113,7 +103,7 @@ _options = option_group(
         "--backbone",
         type=NAME,
         metavar="NAME",
-        help="pooled (built in, without weights), package.module:function, or onnx:FILE.",
+        help="pooled (built in, without weights), pixels (the images), package.module:function, or onnx:FILE.",
     ),
     output_option("Folder of the feature table."),
     click.option(
@@ -149,7 +139,7 @@ _options = option_group(
     click.option(
         "--size",
         metavar="PIXELS",
-        callback=_parse_size,
+        callback=parse_size,
         help="Size of the images, PIXELS or HEIGHTxWIDTH (default: the backbone's).",
     ),
     click.option("--clip", type=Count(min=1), metavar="K", help="Number of frames per element, for clip backbones."),
@@ -205,6 +195,7 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
       esv extract s3://bucket/clips.csv --backbone onnx:resnet50.onnx --fps 4 --output s3://bucket/table/
       esv extract clips/ --backbone my_models.vit:make --code my_models --weights vit.pt --output table/
       esv extract clips/ --backbone pooled --thumbnails --output table/ --retry-failed
+      esv extract clips/ --backbone pixels --size 224 --frames 8 --output images/
 
     \b
     Exit codes:

@@ -129,6 +129,7 @@ def import_model(
       clip             one text embedding per class; also .npy or .npz
       abmil, clam      one model that pools with gated or plain attention
       attentive-probe  one probe with a learned query
+      huggingface      the folder of a TimeSformer or a VideoMAE, which take pixels
 
     No code in a file runs. For every source but linear and clip, a file with an unknown tensor is refused, because that
     tensor may change the model's output.
@@ -147,6 +148,7 @@ def import_model(
         --prior labels:train.parquet r3d_18.pth
       esv import model --from module my_models:make --code my_models \\
         --weights weights.safetensors --prior prior.csv --output models/own
+      esv import model --from huggingface --prior uniform --output models/videomae videomae/
     """
     from esv_ray import storage
     from esv_ray.models.sources.importing import BundleRequest, import_bundles

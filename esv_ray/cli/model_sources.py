@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esv_ray.cli.factory_arguments import parse_arguments
-from esv_ray.cli.options import check_code
+from esv_ray.cli.options import check_code, parse_size
 from esv_ray.cli.types import LOCATION, Count, Real
 
 if TYPE_CHECKING:
@@ -95,6 +95,21 @@ FEATURE_DIM = click.Option(
     expose_value=False,
     help="Number of features per element, D (with --from module). Default: found by running the module.",
 )
+SIZE = click.Option(
+    ["--size"],
+    metavar="PIXELS",
+    callback=_kept(parse_size),
+    expose_value=False,
+    help="The modules take images of this size, PIXELS or HEIGHTxWIDTH (with --from module), as esv extract --backbone "
+    "pixels makes them.",
+)
+CLIP = click.Option(
+    ["--clip"],
+    type=Count(min=1),
+    callback=_keep,
+    expose_value=False,
+    help="With --size: an element is a clip of so many images.",
+)
 ATTENTION_HEADS = click.Option(
     ["--attention-heads"],
     type=Count(min=1),
@@ -172,13 +187,27 @@ def _clip(source: str, files: Sequence[str], options: Mapping[str, Any]) -> Impo
 def _module(source: str, names: Sequence[str], options: Mapping[str, Any]) -> Imported:
     from esv_ray.models.sources.module import read_module
 
+    size, clip, dim = options["size"], options["clip"] or 1, options["feature_dim"]
+    if size is None and options["clip"] is not None:
+        raise click.UsageError("--clip: expected --size, too: it is for modules of images")
+    if size is not None and dim is not None:
+        raise click.UsageError("--feature-dim: expected either --size, of images, or --feature-dim, of vectors")
+    height_and_width = None if size is None else tuple(size) * (3 - len(size))
+    shape = None if height_and_width is None else (*([clip] if clip > 1 else []), *height_and_width, 3)
     return read_module(
         names[0],
         code=options["code"],
         arguments=options["argument"],
         weights=options["weights"],
-        feature_dim=options["feature_dim"],
+        feature_dim=dim,
+        shape=shape,
     )
+
+
+def _huggingface(source: str, folders: Sequence[str], options: Mapping[str, Any]) -> Imported:
+    from esv_ray.models.sources.huggingface import read_huggingface
+
+    return read_huggingface(folders[0])
 
 
 SOURCES = {
@@ -191,7 +220,8 @@ SOURCES = {
     "abmil": Source(_attention),
     "clam": Source(_attention),
     "attentive-probe": Source(_attentive_probe, (ATTENTION_HEADS,)),
-    "module": Source(_module, (CODE, ARGUMENT, WEIGHTS, FEATURE_DIM), noun="factory"),
+    "huggingface": Source(_huggingface, noun="folder"),
+    "module": Source(_module, (CODE, ARGUMENT, WEIGHTS, FEATURE_DIM, SIZE, CLIP), noun="factory"),
 }
 """By the value of `--from`."""
 

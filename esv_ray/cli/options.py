@@ -285,3 +285,13 @@ def read_work(job: JobArguments) -> WorkSpec:
         locations |= {key: url} if key in kind.reads else {}
     overrides = location_overrides(job.spec or "", locations, job.overrides)
     return kind.load(job.spec, [*overrides, *job.overrides], code=job.code)
+
+
+def parse_size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Parse ``224`` or ``HEIGHTxWIDTH``."""
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 6 for side in sides):
+        raise SpecError(f"--size: expected pixels such as 224, or HEIGHTxWIDTH such as 224x320, got {value!r:.60}")
+    return tuple(int(side) for side in sides)

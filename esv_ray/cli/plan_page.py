@@ -16,7 +16,7 @@ from esv_ray.show.text import printable
 if TYPE_CHECKING:
     from esv_ray.forecast.extraction import ExtractionForecast
     from esv_ray.forecast.lengths import Lengths
-    from esv_ray.forecast.records import Forecast
+    from esv_ray.forecast.records import Forecast, Passes
 
 _BINS, _BAR, _ROWS = 10, 30, 12
 
@@ -144,6 +144,8 @@ def _show_needs(forecast: Forecast) -> None:
     compared = sum(length.work.pending * length.work.compared_evaluations for length in forecast.by_length)
     if compared:
         click.echo(f"             and {compared:,} of other methods, counting a gradient as two")
+    if forecast.passes is not None:
+        _show_passes(forecast.passes)
     click.echo(f"read         {_bytes(forecast.read_bytes)}")
     size = forecast.output_size
     rows = _range(size.attribution_rows_least, size.attribution_rows_most)
@@ -157,6 +159,15 @@ def _show_needs(forecast: Forecast) -> None:
         f"{_bytes(forecast.budget)} allowed, reading {_bytes(forecast.reading_bytes)}"
     )
     _show_time(forecast)
+
+
+def _show_passes(passes: Passes) -> None:
+    """Print the forward passes of a network of images, and what fewer subsequences would take."""
+    every = ", one for each subsequence" if passes.kind == "exact" else f"; exact takes {passes.exact:,}"
+    click.echo(f"             {passes.passes:,} forward passes a video of n = {passes.n} ({passes.kind}{every})")
+    if passes.adjusted:
+        fewer = ", ".join(f"{count:,} with m={m}" for m, count in passes.adjusted.items())
+        click.echo(f"             estimator.kind=adjusted with iterations=1 takes {fewer}")
 
 
 def _show_time(forecast: Forecast) -> None:

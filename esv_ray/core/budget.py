@@ -56,14 +56,20 @@ class Budget:
 
     def fits(self, n: int) -> bool:
         """Return whether one video of n elements fits."""
-        return self._fits(n, self.kind(n))
+        return not self._too_long(n) and self._fits(n, self.kind(n))
 
     def check(self, n: int) -> None:
         """Refuse lengths that do not fit, before any work.
 
         Raises:
-            SpecError: names n, the memory needed, the largest n that fits, and what to use instead.
+            SpecError: names n, the memory needed, the largest n that fits, and what to use instead; or the model takes
+                no sequence of this length.
         """
+        if self._too_long(n):
+            raise SpecError(
+                f"the model takes sequences of at most {self.model.longest} elements, got n = {n}: sample frames, for "
+                f"example with frames={self.model.longest}"
+            )
         kind = self.kind(n)
         if self._fits(n, kind):
             return
@@ -87,6 +93,8 @@ class Budget:
     def largest_batch(self, n: int, preferred: int) -> int:
         """Return how many videos of n elements fit together, from 1 to `preferred`."""
         kind = self.kind(n)
+        if self.model.images:
+            preferred = min(preferred, self.model.together(n, self.working_set))
         return max(1, largest_fitting(lambda batch: self._needs(n, kind, batch), self.n_bytes, preferred))
 
     def needed_bytes(self, n: int, batch: int) -> int:
@@ -140,6 +148,9 @@ class Budget:
         scales = self.model.scales
         feasible = kind != "exact" or n <= MAX_FULL or self._closed(kind) or is_constant(n, scales)
         return feasible and self._needs(n, kind) <= self.n_bytes
+
+    def _too_long(self, n: int) -> bool:
+        return self.model.longest is not None and n > self.model.longest
 
     def _closed(self, kind: Resolved) -> bool:
         """Return whether ESVs of a kind take the closed form (`recipe_for`)."""

@@ -11,39 +11,19 @@ from torch import Tensor
 
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.budget import Budget
+from esv_ray.core.device_memory import DeviceMemory
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.generators import generator_states, moved_generators, own_generators
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.memory import Sizes, default_batch
-from esv_ray.core.plan import BuildPlan, Plan, build_plan, clear_plans, plan_for
+from esv_ray.core.plan import BuildPlan, Plan, build_plan, plan_for
 from esv_ray.core.recipe import MIN_ITERATIONS_TO_STOP, MIN_ROWS_FOR_ERRORS
 from esv_ray.core.transfer import is_out_of_memory, to_device
-from esv_ray.core.workspace import Workspace, default_working_set
+from esv_ray.core.workspace import default_working_set
 from esv_ray.errors import ModelError
 from esv_ray.estimator import Estimator
 
 _PLANS_BYTES = 512 * 2**20  # of a process
-
-
-class DeviceMemory:
-    """Buffers on the model's device, and the batch sizes that fit there; shared by the stages of an engine.
-
-    Attributes:
-        workspace: buffers of the attributions.
-        max_batch: n -> the batch size left after the device ran out of memory.
-    """
-
-    def __init__(self, device: torch.device, dtype: torch.dtype, working_set: int) -> None:
-        self.device = device
-        self.workspace = Workspace(device, dtype, working_set)
-        self.max_batch: dict[int, int] = {}
-
-    def free(self) -> None:
-        """Free all memory that is kept only for speed."""
-        self.workspace.clear()
-        clear_plans()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 class Engine:
@@ -86,13 +66,14 @@ class Engine:
         self.estimator = estimator
         self.extras = extras
         # Looked up once: the properties search the module on every access.
-        self._device, self._dtype = model.device, model.dtype
+        self._device, self._dtype, self._elements = model.device, model.dtype, model.element_dtype
         self._own_generators = own_generators(model.scorer) if model.runs_user_code else {}
         self._generators: dict[str, object] = {}
         self._batch = batch
         self._build = build
         if memory is None:
-            working_set = max(2**16, min(default_working_set(self._device, threads), memory_budget // 16))
+            usual = default_working_set(self._device, threads, images=model.shape is not None)
+            working_set = max(2**16, min(usual, memory_budget // 16))
             memory = DeviceMemory(self._device, self._dtype, working_set)
         self._memory = memory
         self.budget = Budget(estimator, Sizes.of(model), memory_budget, memory.workspace.working_set, extras)
@@ -228,14 +209,19 @@ class Engine:
                 try:
                     result = self._attribute(plan, features(indices), [video_ids[index] for index in indices])
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                    if len(indices) == 1 or not is_out_of_memory(error):
+                    if not is_out_of_memory(error) or not self._can_shrink(len(indices)):
                         raise
                 if result is None:  # outside the handler, where the error and what it refers to are freed
-                    self._memory.max_batch[n] = len(indices) // 2
-                    self._memory.free()
+                    self._memory.shrink(n, len(indices))
                     continue
                 yield indices, self._with_iterations(result)
                 start += len(indices)
+
+    def _can_shrink(self, batch: int) -> bool:
+        """Return whether less can be computed at a time: fewer videos, or fewer subsequences of images."""
+        sizes = self.budget.model
+        least = sizes.widths[0] * sizes.itemsize  # below it, every chunk is one subsequence
+        return batch > 1 or (sizes.images and self._memory.workspace.working_set > least)
 
     def _with_iterations(self, result: Attribution) -> Attribution:
         """Record the iterations of a sampled result, and drop standard errors from too few subsequences."""
@@ -278,7 +264,7 @@ class Engine:
 
     def _applied(self, plan: Plan, features: Tensor, video_ids: Sequence[str]) -> Attribution:
         """Apply a plan to features (B, n, D) of videos with these names."""
-        features = to_device(features, self._device).to(self._dtype)
+        features = to_device(features, self._device).to(self._elements)
         labels = plan.relabelling([derive_key(self.estimator.seed, "relabel", video_id) for video_id in video_ids])
         relabelling = None
         if labels is not None:

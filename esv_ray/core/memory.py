@@ -50,9 +50,11 @@ class Sizes:
         scales: scales of the heads, or None.
         columns: width of scores.
         itemsize: bytes per number.
-        feature_dim: numbers held per element, at least D.
+        feature_dim: numbers held per element, at least D; of an image as many as its bytes take.
         widths: numbers held per subsequence beside its scores, for each head; without heads, for one element: longer
             subsequences hold proportionally more.
+        images: whether elements are images.
+        longest: most elements of a sequence, or None.
     """
 
     scales: Scales | None
@@ -60,16 +62,24 @@ class Sizes:
     itemsize: int
     feature_dim: int
     widths: tuple[int, ...]
+    images: bool = False
+    longest: int | None = None
 
     @classmethod
     def of(cls, model: VideoModel) -> Sizes:
         """Look up the sizes of a model."""
         scorer = model.scorer
         widths = tuple(scorer.width(s) for s in range(1, (model.n_max or 1) + 1))
-        columns, dim = scorer.columns(model.n_classes), model.feature_dim
-        if model.scales is None:  # of the elements that are held: features, or what is summed in their place
+        columns, itemsize = scorer.columns(model.n_classes), model.dtype.itemsize
+        dim = -(-model.feature_dim * model.element_dtype.itemsize // itemsize)
+        if not scorer.ordered:  # of the elements that are held: features, or what is summed in their place
             dim = max(dim, widths[0])
-        return cls(model.scales, columns, model.dtype.itemsize, dim, widths)
+        return cls(model.scales, columns, itemsize, dim, widths, model.shape is not None, scorer.longest)
+
+    def together(self, n: int, working_set: int) -> int:
+        """Return how many videos of images fit a chunk of the work: a subsequence of each is in it."""
+        widest = n * self.widths[0] if self.scales is None else max(self.widths)
+        return max(1, working_set // max(1, widest * self.itemsize))
 
 
 def constant_bytes(model: Sizes, n: int, batch: int) -> int:

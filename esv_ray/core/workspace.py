@@ -14,12 +14,19 @@ _CPU_WORKING_SET = 2 * 2**20
 _MAX_CPU_WORKING_SET = 16 * 2**20
 # On a GPU launches cost more than traffic: enough rows that a chunk takes as long as its launches (not measured).
 _CUDA_WORKING_SET = 128 * 2**20
+_CUDA_IMAGES = 2 * 2**30  # of networks of images: 11 sequences of 8 images of 224 x 224; not measured
 
 
-def default_working_set(device: torch.device, threads: int | None = None) -> int:
-    """Return the bytes of a chunk's intermediate results on a device, for some CPU threads (None: torch's setting)."""
+def default_working_set(device: torch.device, threads: int | None = None, *, images: bool = False) -> int:
+    """Return the bytes of a chunk's intermediate results on a device.
+
+    Args:
+        device: the device.
+        threads: CPU threads; None: torch's setting.
+        images: whether the elements are images, which the model's network takes.
+    """
     if device.type == "cuda":
-        return _CUDA_WORKING_SET
+        return _CUDA_IMAGES if images else _CUDA_WORKING_SET
     return min(_MAX_CPU_WORKING_SET, _CPU_WORKING_SET * (threads or torch.get_num_threads()))
 
 
@@ -52,6 +59,23 @@ class Workspace:
             self._buffers.pop(name, None)  # freed before the larger one is allocated
             buffer = self._buffers[name] = torch.empty(size, dtype=self._dtype, device=self._device)
         return buffer[:size].view(shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        return self._dtype.itemsize
+
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
+        """Return a new uninitialized tensor in the dtype of the work; elements that are images have another one."""
+        return torch.empty(shape, dtype=self._dtype, device=self._device)
+
+    def zeros(self, shape: tuple[int, ...]) -> Tensor:
+        """Return new zeros, as `empty`."""
+        return self.empty(shape).zero_()
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Return a tensor on the device and in the dtype of the work."""
+        return tensor.to(self._device, self._dtype)
 
     def clear(self) -> None:
         """Free all buffers."""

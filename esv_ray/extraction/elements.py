@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ def _batch(elements: list[list[VideoFrame]], before: Images | None) -> Batch:
     )
 
 
-def nearly_repeated(features: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+def nearly_repeated(features: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return (T,) whether each of (T, D) features nearly equals the one before: a cosine over 0.999, or both are 0."""
     repeated = np.zeros(len(features), dtype=bool)
     norms = np.array([np.linalg.norm(feature.astype(np.float64)) for feature in features])

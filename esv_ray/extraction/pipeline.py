@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from esv_ray.decoding import Decoder, Evenly, Every, Fps, Request, VideoSummary
 from esv_ray.errors import DataError, JobError, SpecError, StorageError, one_line
+from esv_ray.extraction.backbones.backbone import Features
 from esv_ray.extraction.elements import Batch, batches, nearly_repeated
 from esv_ray.extraction.tables import Extracted, Failed
 from esv_ray.extraction.thumbnails import thumbnails
@@ -30,6 +31,8 @@ _QUEUED = 2  # batches that wait, for each thread that decodes
 _POLL_S = 1.0
 MOST_BYTES = 2**32
 """Most bytes of the features of a video, which are a row of a table."""
+MOST_IMAGE_BYTES = 2**28
+"""Most bytes of the images of a video: 1,783 of 224 x 224. Reading a byte of an image takes about 17."""
 
 
 class Pieces(NamedTuple):
@@ -196,13 +199,13 @@ def _add(place: Workplace, to: _Collected, batch: Batch, compute: Executor | Non
     if to.failure is not None:
         return
 
-    def encode() -> npt.NDArray[np.float32]:
+    def encode() -> Features:
         return place.backbone.encode(batch.images, batch.before)
 
     values = encode() if compute is None else compute.submit(encode).result()
     place.heartbeat.beat()
     with np.errstate(over="ignore"):  # reported below
-        features = values.astype(place.spec.dtype)
+        features = values.astype(place.backbone.info.dtype(place.spec.dtype), copy=False)
     if not np.isfinite(features).all():
         beyond = bool(np.isfinite(values).all())
         to.failure = (
@@ -210,8 +213,9 @@ def _add(place: Workplace, to: _Collected, batch: Batch, compute: Executor | Non
         )
         return
     to.size += features.nbytes
-    if to.size > MOST_BYTES:
-        to.failure = f"features of more than {MOST_BYTES} bytes; ask for fewer frames, or cut it with start and end"
+    most = MOST_BYTES if place.backbone.info.shape is None else MOST_IMAGE_BYTES
+    if to.size > most:
+        to.failure = f"features of more than {most} bytes; ask for fewer frames, or cut it with start and end"
         to.features.clear()
         to.thumbnails.clear()
         return

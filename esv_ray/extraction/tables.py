@@ -12,12 +12,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.decoding import VideoSummary
+from esv_ray.extraction.backbones.backbone import BackboneInfo
 from esv_ray.extraction.videos.clip import Clip
+from esv_ray.input.images import shape_metadata
 from esv_ray.input.parquet.footers import PREPROCESSING
 from esv_ray.input.sources.table_writer import GROUP_BYTES
 from esv_ray.output.expanding import UnitTable
 from esv_ray.output.layout import EXTRACTED, FEATURES, THUMBNAILS
 from esv_ray.output.results import UnitTables
+
+_PER_BYTE = 8
+"""Bytes that a byte of an image takes while it is read: Parquet holds it as an int32, with its levels."""
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -56,19 +61,20 @@ THUMBNAILS_SCHEMA = pa.schema(
 )
 
 
-def schemas_of(dim: int, dtype: str, *, labelled: bool) -> Mapping[str, pa.Schema]:
+def schemas_of(info: BackboneInfo, dtype: str, *, labelled: bool) -> Mapping[str, pa.Schema]:
     """Return the schemas of the tables by their folders.
 
     Args:
-        dim: D.
-        dtype: of the features.
+        info: of the backbone.
+        dtype: of features that are vectors.
         labelled: whether any video has a label.
     """
-    number = pa.from_numpy_dtype(np.dtype(dtype))
+    number = pa.from_numpy_dtype(np.dtype(info.dtype(dtype)))
+    shape = None if info.shape is None else shape_metadata(info.shape)
     features = pa.schema(
         [
             _required("video_id", pa.string()),
-            pa.field("features", pa.list_(pa.list_(number, dim))),
+            pa.field("features", pa.list_(pa.list_(number, info.dim)), metadata=shape),
             *[pa.field("label", pa.int64())] * labelled,
             pa.field("frame_index", pa.list_(pa.int32())),
             pa.field("frame_time", pa.list_(pa.float64())),
@@ -84,7 +90,7 @@ class Extracted:
 
     Attributes:
         row: of the video in its unit.
-        features: (T, D).
+        features: (T, D), numbers or bytes of images.
         index: (T,) number of each element's frame in the file.
         time: (T,) seconds of each element's frame.
         repeated: (T,) whether an element nearly equals the one before.
@@ -93,7 +99,7 @@ class Extracted:
     """
 
     row: int
-    features: npt.NDArray[np.floating[Any]]
+    features: npt.NDArray[Any]
     index: npt.NDArray[np.int64]
     time: npt.NDArray[np.float64]
     repeated: npt.NDArray[np.bool_]
@@ -145,6 +151,8 @@ def written(folder: str, table: UnitTable, info: Mapping[str, Any]) -> UnitTable
     kind = table.table.schema.field("features").type.value_type
     frame = kind.list_size * kind.value_type.bit_width // 8
     longest = max((len(frames) for frames in table.table.column("frame_index")), default=1)
+    if pa.types.is_uint8(kind.value_type):
+        frame *= _PER_BYTE
     group_rows = max(1, GROUP_BYTES // max(1, longest * frame))
     return UnitTable(table.table.replace_schema_metadata(metadata), table.rows, group_rows)
 

@@ -67,7 +67,7 @@ def _commit(
     """Commit the outcomes of a unit, or merge those of some of its videos into what is committed."""
     spec, plan = place.spec, place.plan
     info = table_info(place)
-    schemas = schemas_of(place.backbone.info.dim, spec.dtype, labelled=plan.written.labelled)
+    schemas = schemas_of(place.backbone.info, spec.dtype, labelled=plan.written.labelled)
     tables = unit_tables(unit.clips, outcomes, schemas, plan.folders, info)
     if retried is not None:
         ids = [clip.video_id for clip in unit.clips]

@@ -26,6 +26,7 @@ from esv_ray.forecast.io import (
 )
 from esv_ray.forecast.lengths import lengths_from_footers, lengths_from_rows, repeated_ids
 from esv_ray.forecast.measure import measure_here
+from esv_ray.forecast.passes import passes_of
 from esv_ray.forecast.records import Actors, Forecast, LengthEstimate, TimeEstimate
 from esv_ray.forecast.throughput import Timings, has_other_sizes, time_per_video
 from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
@@ -101,6 +102,7 @@ def forecast(
         repeated_ids=repeated_ids(manifest.files, budget) if check_ids else None,
         timings=timings,
         scaled=has_other_sizes(timings, model),
+        passes=passes_of(model, estimates),
     )
 
 

@@ -34,7 +34,7 @@ class _Clock:
     """The measurements so far, and the time until which to measure."""
 
     until: float
-    rate: float = 0.0  # seconds per head evaluation
+    rate: float = 0.0  # seconds per head evaluation; of networks of images per element of it
     measured: list[Timing] = field(default_factory=list)
 
     @property
@@ -83,15 +83,21 @@ def _first_rate(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock)
     shortest = 1 if model.scales is None else model.scales.shortest
     if shortest > _FIRST_N:  # exact ESVs of as many elements take long, or do not fit
         engine = _engine(spec, model, replace(spec.estimator.request(), kind=plan.kind, tolerance=None))
-        clock.rate = _seconds(engine, plan.n, 1) / plan.evaluations
+        clock.rate = _seconds(engine, plan.n, 1) / _size(model, plan)
         return
     engine = _engine(spec, model, replace(spec.estimator.request(), kind="exact", tolerance=None))
-    for n in range(min(plan.n, max(4, shortest)), max(shortest, min(plan.n, _FIRST_N)) + 1, 2):
-        evaluations = plan_cost(engine.estimator, "exact", n, model.scales).evaluations
+    least = 4 if model.shape is None else 1  # one pass of a network of images may take a second
+    for n in range(min(plan.n, max(least, shortest)), max(shortest, min(plan.n, _FIRST_N)) + 1, 2):
+        size = _size(model, plan_cost(engine.estimator, "exact", n, model.scales))
         cold_s = _seconds(engine, n, 1)
-        clock.rate = (cold_s if cold_s > clock.left_s else _seconds(engine, n, 1)) / evaluations
-        if 4 * clock.rate * evaluations > _FIRST_S:  # two more elements mean four times as many subsequences
+        clock.rate = (cold_s if cold_s > clock.left_s else _seconds(engine, n, 1)) / size
+        if 4 * clock.rate * size > _FIRST_S:  # two more elements mean four times as many subsequences
             return
+
+
+def _size(model: VideoModel, plan: PlanCost) -> float:
+    """Return head evaluations; of a network of images, whose passes take longer with each image, about the images."""
+    return plan.evaluations * (1.0 if model.shape is None else (plan.n + 1) / 2)
 
 
 def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) -> None:
@@ -101,7 +107,7 @@ def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) ->
             continue
         engine = _engine(spec, model, candidate_estimator)
         batch = engine.fitting(candidate.n, candidate.largest, candidate.terms)
-        video_s = candidate.evaluations * clock.rate
+        video_s = _size(model, candidate) * clock.rate
         batch = max(1, min(batch, int(_BATCH_S / video_s)))
         # The first batch fills caches and buffers; at least one more is needed.
         if candidate.plan_s + 2.5 * batch * video_s > _SHARE * clock.left_s:
@@ -113,7 +119,7 @@ def _measure(spec: JobSpec, model: VideoModel, plan: PlanCost, clock: _Clock) ->
         _measure_batches(engine, candidate, batch, clock)
         return
     if not any(timing.kind == plan.kind for timing in clock.measured):  # a rough value is better than none
-        clock.measured.append(Timing(plan.kind, plan.n, plan.evaluations, plan.evaluations * clock.rate))
+        clock.measured.append(Timing(plan.kind, plan.n, plan.evaluations, _size(model, plan) * clock.rate))
 
 
 def _measure_batches(engine: Engine, plan: PlanCost, batch: int, clock: _Clock) -> None:
@@ -122,7 +128,7 @@ def _measure_batches(engine: Engine, plan: PlanCost, batch: int, clock: _Clock) 
     while True:
         _seconds(engine, plan.n, batch)  # builds the plan, fills caches and buffers
         video_s = _median(engine, plan.n, batch, clock) / batch
-        clock.rate = video_s / plan.evaluations
+        clock.rate = video_s / _size(engine.model, plan)
         wider = max(1, min(most, int(_BATCH_S / video_s)))
         if wider <= batch or 3 * wider * video_s > clock.left_s / 2:
             break
@@ -159,7 +165,11 @@ def _engine(spec: JobSpec, model: VideoModel, estimator: Estimator) -> Engine:
 
 
 def _seconds(engine: Engine, n: int, batch: int) -> float:
-    features = torch.randn((batch, n, engine.model.feature_dim), generator=torch.Generator().manual_seed(n))
+    size, generator = (batch, n, engine.model.feature_dim), torch.Generator().manual_seed(n)
+    if engine.model.shape is None:
+        features = torch.randn(size, generator=generator)
+    else:
+        features = torch.randint(256, size, generator=generator, dtype=torch.uint8)
     ids = [f"video {index}" for index in range(batch)]
     started = perf_counter()
     for _ in engine.attributions([n] * batch, ids, lambda rows: features[: len(rows)]):

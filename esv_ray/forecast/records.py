@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from esv_ray.forecast.io import OutputSize, RowGroup, unread
@@ -71,6 +72,25 @@ class TimeEstimate:
     start_s: float
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes of the network for a video of n images; one pass evaluates one subsequence.
+
+    Attributes:
+        n: number of elements.
+        kind: estimator of the job.
+        passes: that it takes.
+        exact: that exact ESVs take, 2^n - 1.
+        adjusted: that the adjusted estimator takes, by m, where these are fewer than those of the job.
+    """
+
+    n: int
+    kind: str
+    passes: int
+    exact: int
+    adjusted: Mapping[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Forecast:
     """The estimated work, memory, bytes and time of a job.
@@ -94,6 +114,7 @@ class Forecast:
         repeated_ids: None if they were not checked.
         timings: measurements that the time is based on.
         scaled: whether the timings are of a model of other sizes.
+        passes: forward passes for a video, of a model that runs a network of images for each subsequence; else None.
     """
 
     spec: JobSpec
@@ -115,6 +136,7 @@ class Forecast:
     repeated_ids: RepeatedIds | None
     timings: Timings
     scaled: bool
+    passes: Passes | None = None
 
     @property
     def budget(self) -> int:

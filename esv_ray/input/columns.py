@@ -17,7 +17,10 @@ from esv_ray.errors import DataError
 from esv_ray.input.plain import FLAT_COLUMNS, is_text, is_uuid, plain_type, width_of
 from esv_ray.spec_columns import COLUMNS, OWN_NAMES, ColumnNames
 
-_FEATURES = "list<fixed_size_list<float16/32/64, D>>, list<list<float>>, or a flat list of T * D floats"
+_FEATURES = (
+    "list<fixed_size_list<float16/32/64, D>>, list<list<float>>, a flat list of T * D floats, or images as "
+    "list<fixed_size_list<uint8, D>>"
+)
 _SHOWN = 20  # names of columns in a message
 _COMPARED = 1000  # of which the nearest is suggested
 
@@ -113,10 +116,15 @@ def is_flat(kind: pa.DataType) -> bool:
     return not is_any_list(plain_type(plain_type(kind).value_type))
 
 
+def feature_number(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the numbers of features."""
+    inner = plain_type(plain_type(kind).value_type)
+    return inner if is_flat(kind) else plain_type(inner.value_type)
+
+
 def feature_itemsize(kind: pa.DataType) -> int:
     """Return the bytes per number of features."""
-    inner = plain_type(plain_type(kind).value_type)
-    return int((inner if is_flat(kind) else plain_type(inner.value_type)).bit_width) // 8
+    return int(feature_number(kind).bit_width) // 8
 
 
 def is_id(kind: pa.DataType) -> bool:
@@ -154,8 +162,8 @@ def _is_features(kind: pa.DataType) -> bool:
     rows = plain_type(kind)
     if not is_any_list(rows) or (_is_tensor(kind) and _tensor_dim(kind) is None):
         return False
-    frame = plain_type(rows.value_type)
-    return bool(pa.types.is_floating(plain_type(frame.value_type) if is_any_list(frame) else frame))
+    number = feature_number(kind)
+    return bool(pa.types.is_floating(number) or pa.types.is_uint8(number))
 
 
 def _is_tensor(kind: pa.DataType) -> bool:

@@ -32,14 +32,14 @@ class Video:
     Attributes:
         row: its index among the decoded rows.
         video_id: unique in its file.
-        features: (T, D), finite, in the requested dtype; may be a view of the table's memory.
+        features: (T, D), finite, in the requested dtype; uint8 of images. May be a view of the table's memory.
         label: class id, or None.
         frame_index: (T,) int32, the number of each frame in its video.
     """
 
     row: int
     video_id: str
-    features: npt.NDArray[np.floating]
+    features: npt.NDArray[np.floating | np.uint8]
     label: int | None
     frame_index: npt.NDArray[np.int32]
 
@@ -69,7 +69,9 @@ class FeatureRows:
         """Rows without faults, ascending."""
         return np.delete(np.arange(len(self.ids)), list(self.faults))
 
-    def features(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+    def features(
+        self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.floating | np.uint8]:
         """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""
         return self._frames.take(rows, places)
 
@@ -89,7 +91,7 @@ class Contract:
     Attributes:
         feature_dim: D that the model takes.
         n_classes: C; labels are 0..C-1. INT32_MAX if it is unknown.
-        dtype: of the decoded features.
+        dtype: of the decoded features; uint8: they are images.
         unlabelled: labels that mark videos without one.
         classes: C names, which labels may have in place of ids; None: no names.
         mark_advice: how a user says which label marks videos without one.

@@ -28,7 +28,7 @@ class FrameColumn:
     faults: dict[int, str]
     _dim: int
     _first: Int64Array  # (rows,) first frame of each row
-    _values: npt.NDArray[np.floating]  # flat
+    _values: npt.NDArray[np.floating | np.uint8]  # flat
     _starts: Int64Array | None  # (frames + 1,) first value of each frame; None: every D-th
 
     @classmethod
@@ -39,6 +39,10 @@ class FrameColumn:
         offsets, starts, is_null_frame, raw = frames
         n_frames = np.where(is_null, 0, np.diff(offsets))
         lengths = np.diff(starts)
+        finite = None
+        if np.issubdtype(dtype, np.integer):  # images
+            finite = raw.is_valid().to_numpy(zero_copy_only=False)
+            raw = raw.fill_null(0)
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is reported below
             # Null becomes NaN; float32 without nulls is not copied.
             values = raw.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
@@ -57,7 +61,7 @@ class FrameColumn:
                     n_frames[row] = 0
                 else:
                     faults[int(row)] = _frame_fault(is_null_frame[own], lengths[own], dim)
-        finite = np.isfinite(values)
+        finite = np.isfinite(values) if finite is None else finite
         if not finite.all():
             frame_of = np.searchsorted(starts, np.flatnonzero(~finite), side="right") - 1
             for frame in np.unique(frame_of):
@@ -66,16 +70,16 @@ class FrameColumn:
                     place = int(frame - offsets[row])
                     stored = raw.slice(starts[frame], starts[frame + 1] - starts[frame]).to_numpy(zero_copy_only=False)
                     why = "NaN, infinity or null in"
-                    if np.isfinite(stored.astype(np.float64)).all():
+                    if values.dtype.kind == "f" and np.isfinite(stored.astype(np.float64)).all():
                         why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
                     faults[row] = f"features are not finite: {why} frame {place}"
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
 
-    def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating]:
+    def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating | np.uint8]:
         """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""
         frames = self._first[rows][:, None] + places
         if self._starts is None:
-            out: npt.NDArray[np.floating] = self._values.reshape(-1, self._dim)[frames]
+            out: npt.NDArray[np.floating | np.uint8] = self._values.reshape(-1, self._dim)[frames]
         else:
             out = self._values[self._starts[frames][..., None] + np.arange(self._dim)]
         return out

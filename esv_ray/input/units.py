@@ -9,6 +9,7 @@ from typing import Literal
 
 from esv_ray.errors import DataError
 from esv_ray.input.files import InputFile
+from esv_ray.input.images import shown_elements
 from esv_ray.input.parquet.footers import Footer
 
 _FEWEST_UNITS = 64  # of a large table, so that several actors share the work evenly
@@ -101,6 +102,10 @@ def _check_feature_dims(footers: Sequence[Footer]) -> None:
     for footer in footers:
         if footer.feature_dim is not None:
             dims.setdefault(footer.feature_dim, footer.file.url)
+    shapes = {footer.shape for footer in footers}
+    if len(dims) <= 1 < len(shapes):
+        listed = " and ".join(sorted(shown_elements(shape, None) for shape in shapes))
+        raise DataError(f"features: expected the same elements in all files, got {listed}")
     if len(dims) > 1:
         listed = ", ".join(f"{dim} in {url}" for dim, url in dims.items())
         raise DataError(f"features: expected one feature size D in all files, got {listed}")

@@ -12,6 +12,7 @@ from esv_ray.errors import DataError
 from esv_ray.input.columns import is_flat
 from esv_ray.input.features import Contract, Video, videos_of
 from esv_ray.input.files import list_files
+from esv_ray.input.images import check_vectors
 from esv_ray.input.labels import IN_SPEC
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.footers import Footer
@@ -69,6 +70,7 @@ def read_videos(url: str, request: VideoRequest = _ANY, budget: int | None = Non
     """
     budget = host_memory() if budget is None else budget
     footers = read_footers(list_files(url, request.columns))
+    check_vectors(footers, url, "this command")
     dim = feature_dim_of_table(url, footers, request, budget)
     if request.classes is None:
         check_label_names(footers, budget, url, request.names_advice)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,6 +32,7 @@ from esv_ray.models.manifest import (
     WEIGHTS_FILE,
     BundleManifest,
 )
+from esv_ray.models.networks.opening import model_of_network
 from esv_ray.models.pooling import pooling_from_state
 from esv_ray.models.user_code import user_code
 from esv_ray.models.weights import average_from_state, head_from_state, projection_from_state, tensors_of
@@ -89,7 +91,7 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
                 digest.update(f"{name}:{shape}:{hashlib.sha256(data).hexdigest()}\n".encode())
         for resampled in fixed_lengths(model.scorer):
             digest.update(f"{json.dumps(resampled)}\n".encode())
-    return VideoModel(model.scorer, model.prior, manifest.feature_dim, classes, digest.hexdigest())
+    return replace(model, feature_dim=manifest.feature_dim, classes=classes, digest=digest.hexdigest())
 
 
 def extraction_of(url: str) -> Mapping[str, Any] | None:
@@ -152,14 +154,16 @@ def _check_heads(manifest: BundleManifest) -> None:
     check_classes(manifest.n_classes)
     if manifest.kind == "multiscale" and manifest.n_max is None:
         raise ModelError("n_max: expected the longest head's scale, got null")
-    if manifest.weights is not None and not manifest.runs_code:
+    if manifest.weights is not None and not manifest.runs_code and manifest.kind != "transformers":
         raise ModelError(f"weights: expected null for the kind {manifest.kind}, whose heads are files of their own")
     heads = manifest.head_files
     if manifest.format == 2 and manifest.kind == "multiscale":
         if not heads or max(heads) != manifest.n_max:
             raise ModelError(f"heads: expected the longest at scale n_max = {manifest.n_max}, got {sorted(heads)}")
         return
-    expected = {"multiscale": manifest.n_max or 0, "average": 1, "pooled": 0, "python": 0}[manifest.kind]
+    expected = {"multiscale": manifest.n_max or 0, "average": 1, "pooled": 0, "python": 0, "transformers": 0}[
+        manifest.kind
+    ]
     if len(heads) != expected:
         raise ModelError(f"heads: expected {expected} files, got {len(heads)}")
     if manifest.pooling is not None and manifest.kind != "pooled":
@@ -206,6 +210,11 @@ def _build(
                 weights = tensors_of(files[MODULE_FILE])
         with _in_file(url, "model.json"):
             return model_from_factory(manifest, prior, code, weights)
+    if manifest.kind == "transformers":
+        with _in_file(url, MODULE_FILE):
+            state = tensors_of(files[MODULE_FILE])
+        with _in_file(url, "model.json"):
+            return model_of_network(manifest, state, prior)
     if manifest.pooling is not None:
         with _in_file(url, POOLING_FILE):
             pooling, width = pooling_from_state(

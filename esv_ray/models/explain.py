@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import prod
 from os import PathLike, fspath
 from typing import overload
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
+from esv_ray.core.games.images import OfImages
 from esv_ray.core.games.model import VideoModel, variable_length_model
 from esv_ray.errors import DataError, SpecError, short_text
 from esv_ray.estimator import Estimator, Kind, Output
@@ -18,7 +20,7 @@ from esv_ray.machine import spare_memory
 from esv_ray.models.bundle import load_model
 from esv_ray.models.explanation import Explanation
 from esv_ray.models.probe import check_modules
-from esv_ray.models.sequences import Array, Features, check_sequence, split_sequences
+from esv_ray.models.sequences import Array, Features, axes_of, check_sequence, split_sequences
 from esv_ray.output.ranges import Ranges, ranges_of, value_faults
 
 Model = VideoModel | nn.Module | str | PathLike[str]
@@ -109,8 +111,9 @@ def explain(
 
     Args:
         model: a loaded model (`load_model`), the location of a bundle, or a torch module (N, s, D) -> (N, C) that takes
-            any s, with `prior`; the computation uses its device and dtype.
-        features: (n, D) array, tensor or list of lists; a list of them; or a batch (B, n, D).
+            any s, with `prior`; the computation uses its device and dtype. A module of images gets (N, s, H, W, 3).
+        features: (n, D) array, tensor or list of lists; a list of them; or a batch (B, n, D). Of a model that takes
+            images (n, H, W, 3) uint8, of clips (n, k, H, W, 3).
         prior: (C,) class prior of a torch module, its value of the empty sequence; an array, a tensor or a list.
         code: packages whose code may run to load a bundle (`load_model`).
         estimator: `exact`; `adjusted`, sampling with regression; `algorithm1`, the paper's sampling; `auto`: exact
@@ -144,20 +147,26 @@ def explain(
         raise SpecError(str(error)) from None
     _check_positive("batch", batch)
     _check_positive("memory_budget", memory_budget)
-    many, single = split_sequences(features)
+    model = _loaded(model, code)
+    many, single = split_sequences(features, axes_of(model, features))
     if video_id and not single:
         raise SpecError("video_id names one sequence; several sequences take video_ids")
     ids = [video_id] if single else [str(i) for i in range(len(many))] if video_ids is None else list(video_ids)
     if len(ids) != len(many) or not all(isinstance(each, str) for each in ids):
         raise SpecError(f"video_ids: expected {len(many)} texts, one per sequence, got {ids!r:.80}")
-    loaded = _loaded(model, prior, code, many)
+    loaded = _video_model(model, prior, many)
     budget = memory_budget if memory_budget is not None else spare_memory(loaded.device)
     sequences = [check_sequence(index, sequence, loaded, budget) for index, sequence in enumerate(many)]
     explanations = _explanations(Engine(loaded, request, memory_budget=budget, batch=batch), sequences, ids)
     return explanations[0] if single else explanations
 
 
-def _loaded(model: object, prior: object, code: str | Collection[str] | None, sequences: Sequence[Array]) -> VideoModel:
+def _loaded(model: Model, code: str | Collection[str] | None) -> VideoModel | nn.Module:
+    """Return a model of `explain`, loaded if it is the location of a bundle."""
+    return load_model(fspath(model), code=code) if isinstance(model, str | PathLike) else model
+
+
+def _video_model(model: object, prior: object, sequences: Sequence[Array]) -> VideoModel:
     """Return the model of `explain`.
 
     Raises:
@@ -169,8 +178,6 @@ def _loaded(model: object, prior: object, code: str | Collection[str] | None, se
         return _of_module(model, prior, sequences)
     if prior is not None:
         raise SpecError("prior: goes with a torch module; a bundle has its own")
-    if isinstance(model, str | PathLike):
-        return load_model(fspath(model), code=code)
     if isinstance(model, VideoModel):
         return model
     raise SpecError(
@@ -184,11 +191,13 @@ def _of_module(module: nn.Module, prior: object, sequences: Sequence[Array]) -> 
         values = torch.as_tensor(prior, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SpecError(f"prior: expected (C,) probabilities, got {short_text(error, 100)}") from None
-    if not sequences or sequences[0].ndim != 2:
-        raise DataError("features: expected sequences (n, D)")
-    made = variable_length_model(module, values, feature_dim=int(sequences[0].shape[1]))
+    shape = tuple(sequences[0].shape[1:]) if sequences else ()
+    if len(shape) not in (1, 3) or 0 in shape:
+        raise DataError("features: expected sequences (n, D), or uint8 images (n, H, W, 3)")
+    called = module if len(shape) == 1 else OfImages(module, shape)
+    made = variable_length_model(called, values, feature_dim=prod(shape))
     made = made.to(made.device)  # the prior, too
-    check_modules(made, module, longest=None)
+    check_modules(made, called, longest=None)
     return made
 
 

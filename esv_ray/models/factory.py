@@ -15,11 +15,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from esv_ray.consent import covers, is_dotted, is_factory
+from esv_ray.core.games.images import OfImages
 from esv_ray.core.games.model import VideoModel, multiscale_model, pooled_model, variable_length_model
-from esv_ray.core.games.pooled import Pooled
+from esv_ray.core.games.pooled import Pooled, PoolingOfImages
 from esv_ray.errors import ModelError, short_text
 from esv_ray.models.class_tables import few
-from esv_ray.models.fixed_length import fixed_lengths
+from esv_ray.models.fixed_length import FixedLength, fixed_lengths
 from esv_ray.models.manifest import BundleManifest
 from esv_ray.models.module_weights import Modules, load_weights
 from esv_ray.models.own_pooling import check_forward, encoded_width, own_pooling
@@ -27,6 +28,7 @@ from esv_ray.models.probe import check_modules
 from esv_ray.models.user_code import user_code
 
 _MOST_ARGUMENTS = 8  # named in an error
+_WHOLE = ("repeat", "zero")  # ways to fill up a sequence that make no new images
 
 
 def model_from_factory(
@@ -49,7 +51,7 @@ def model_from_factory(
     """
     make = find_factory(manifest.factory, manifest.arguments, code)
     with working_folder_importable():
-        modules = make.modules(manifest.arguments, weights)
+        modules = of_elements(make.modules(manifest.arguments, weights), manifest.element_shape)
         with user_code(f"factory: cannot use what {make.name} returns"):
             model = model_of_modules(modules, prior, manifest.feature_dim, pooled=manifest.kind == "pooled")
             if model.n_max is not None and manifest.n_max is not None and model.n_max != manifest.n_max:
@@ -84,6 +86,29 @@ def model_of_modules(modules: Modules, prior: Tensor, feature_dim: int, *, poole
     if isinstance(modules, nn.Module):
         return variable_length_model(modules, prior, feature_dim=feature_dim)
     return multiscale_model(dict(modules), prior, feature_dim=feature_dim)
+
+
+def of_elements(modules: Modules, shape: Sequence[int] | None) -> Modules:
+    """Return modules that take elements (N, s, D): those of a factory, or, if these take images, in a wrapper.
+
+    Args:
+        modules: what a factory returned, with its weights.
+        shape: of the images that they take, (H, W, 3), or of clips, (k, H, W, 3); None: vectors.
+
+    Raises:
+        ModelError: a module of a fixed length would mix bytes of images.
+    """
+    if shape is None:
+        return modules
+    if isinstance(modules, Mapping):
+        return {s: OfImages(module, tuple(shape)) for s, module in modules.items()}
+    if isinstance(modules, FixedLength) and modules.how not in _WHOLE:
+        raise ModelError(
+            f"factory: fixed_length of a module of images: expected how='repeat' or how='zero', got {modules.how!r}: "
+            "bytes are not interpolated"
+        )
+    pooling = all(callable(getattr(modules, name, None)) for name in ("encode", "decode"))
+    return PoolingOfImages(modules, tuple(shape)) if pooling else OfImages(modules, tuple(shape))
 
 
 def called(model: VideoModel, modules: Modules) -> Modules:

@@ -85,7 +85,7 @@ def to_length(elements: Tensor, length: int, how: How) -> Tensor:
     if s > length or how == "repeat":
         return elements[:, list(_nearest(s, length))]
     filling = elements.mean(dim=1, keepdim=True) if how == "mean" else torch.zeros_like(elements[:, :1])
-    return torch.cat([elements, filling.expand(-1, length - s, -1)], dim=1)
+    return torch.cat([elements, filling.expand(-1, length - s, *elements.shape[2:])], dim=1)
 
 
 @lru_cache(maxsize=1024)

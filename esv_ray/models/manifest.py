@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
@@ -20,6 +21,7 @@ TABLE_FILES = ("prior.csv", "classes.csv")
 """Files that a bundle has beside its weights and model.json."""
 
 _MOST = 2**24  # largest size that memory is allocated for
+_CHANNELS = 3
 
 
 class HeadFile(BaseModel):
@@ -71,8 +73,10 @@ class BundleManifest(BaseModel):
     Attributes:
         format: 2; bundles of format 1, with `heads` as a list, are read too.
         kind: `multiscale`: MLP heads; `average`: TSN; `pooled`: elements are summed between encode and decode;
-            `python`: a factory returns the modules.
+            `python`: a factory returns the modules; `transformers`: a network of images of the library `transformers`.
         feature_dim: D.
+        element_shape: of elements that are images (H, W, 3), or clips (k, H, W, 3), of D = H * W * 3 bytes; null:
+            vectors. A key of the kinds `python`, `pooled` with a factory, and `transformers`.
         n_classes: C.
         n_max: longest head; null for a model of any length.
         heads: file and weight of the head of each scale ("1", "2", ...); for a TSN of scale 1; none for `python`. In
@@ -85,7 +89,8 @@ class BundleManifest(BaseModel):
         pooling: of a `pooled` model; null: a factory returns a module with encode and decode. A key of format 2.
         factory: ``package.module:function`` of a `python` model, or of a `pooled` one without `pooling`.
         arguments: keyword arguments of the factory.
-        weights: file with the weights of a `python` model; null: the factory loads them.
+        weights: file with the weights of a `python` model (null: the factory loads them), or of a network.
+        config: configuration of a network, as its config.json has it.
         fixed_length: lengths of the modules in a `python` model that `esv_ray.fixed_length` has made, and how; null:
             not checked.
         training: how it was trained; informative only.
@@ -116,8 +121,11 @@ class BundleManifest(BaseModel):
         return self
 
     format: Literal[1, 2]
-    kind: Literal["multiscale", "average", "pooled", "python"]
+    kind: Literal["multiscale", "average", "pooled", "python", "transformers"]
     feature_dim: Annotated[StrictInt, Field(ge=1, le=_MOST)]
+    element_shape: (
+        Annotated[list[Annotated[StrictInt, Field(ge=1, le=_MOST)]], Field(min_length=3, max_length=4)] | None
+    ) = None
     n_classes: Annotated[StrictInt, Field(ge=1, le=_MOST)]
     n_max: Annotated[StrictInt, Field(ge=1, le=_MOST)] | None = None
     heads: Annotated[
@@ -133,9 +141,25 @@ class BundleManifest(BaseModel):
     factory: str | None = None
     arguments: dict[str, Any] = {}
     weights: Literal["weights.safetensors"] | None = None
+    config: dict[str, Any] | None = None
     fixed_length: list[dict[str, Any]] | None = None
     training: dict[str, Any] | None = None
     extraction: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _images(self) -> BundleManifest:
+        shape = self.element_shape
+        if shape is not None and (prod(shape) != self.feature_dim or shape[-1] != _CHANNELS):
+            raise ValueError(
+                f"element_shape: expected [H, W, 3] or [k, H, W, 3] of {self.feature_dim} bytes, got {shape}"
+            )
+        if shape is not None and not self.runs_code and self.kind != "transformers":
+            raise ValueError(f"element_shape: expected null for the kind {self.kind}, whose elements are vectors")
+        if (self.kind == "transformers") != (self.config is not None):
+            raise ValueError("config: a key of kind transformers, which needs it")
+        if self.kind == "transformers" and (shape is None or self.weights is None):
+            raise ValueError("kind transformers needs element_shape and weights")
+        return self
 
     @property
     def head_files(self) -> dict[int, HeadFile]:
@@ -158,6 +182,9 @@ class BundleManifest(BaseModel):
             del kept["combine"]  # hashes of older bundles stay as they are
         if self.over == "logits":  # likewise
             del kept["over"]
-        if self.pooling is None:
-            del kept["pooling"]
+        for name in ("pooling", "element_shape", "config"):  # keys that older bundles do not have
+            if kept[name] is None:
+                del kept[name]
+        if self.config is not None:
+            kept["extraction"] = self.extraction  # a network prepares its images by it
         return kept

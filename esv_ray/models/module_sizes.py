@@ -18,7 +18,7 @@ from esv_ray.errors import ModelError
 from esv_ray.models.class_tables import few
 from esv_ray.models.fixed_length import FixedLength
 from esv_ray.models.module_weights import Modules
-from esv_ray.models.probe import any_length
+from esv_ray.models.probe import any_length, takes_images
 from esv_ray.models.user_code import user_code
 
 _LENGTHS = (1, 2)  # tried with a module of any length
@@ -156,7 +156,7 @@ def _runs(module: nn.Module, s: int, feature_dim: int) -> bool:
 
 @torch.no_grad()
 def _columns(module: nn.Module, s: int, feature_dim: int) -> int:
-    features = torch.zeros(_ROWS, s, feature_dim, dtype=dtype_of(module))
+    features = torch.zeros(_ROWS, s, feature_dim, dtype=element_dtype_of(module))
     try:
         with user_code(f"factory: the module of scale {s} fails on features {tuple(features.shape)}"):
             out = module(features)
@@ -199,6 +199,11 @@ def _sizes(modules: Modules) -> Iterator[int]:
                 for features in {size, size // s} if size % s == 0 else {size}:
                     if 1 < features <= _LARGEST:
                         yield features
+
+
+def element_dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the type of the elements that a module takes: that of its weights, or bytes of images."""
+    return torch.uint8 if takes_images(module) else dtype_of(module)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:

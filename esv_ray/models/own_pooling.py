@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from esv_ray.core.games.images import OfImages, trial_elements
 from esv_ray.core.games.pooled import OwnPooling, Pooling
 from esv_ray.errors import ModelError
 
@@ -54,7 +55,8 @@ def check_forward(pooling: OwnPooling, feature_dim: int) -> None:
         ModelError: it differs, or fails.
     """
     module = pooling.module
-    if type(module).forward is nn.Module.forward:
+    own = module.module if isinstance(module, OfImages) else module
+    if type(own).forward is nn.Module.forward:
         return
     for s in _LENGTHS:
         features = _features(pooling, s, feature_dim)
@@ -62,12 +64,12 @@ def check_forward(pooling: OwnPooling, feature_dim: int) -> None:
         if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-3, atol=1e-4):
             gap = f"by up to {float((expected - got).abs().max()):.3g}" if expected.shape == got.shape else "in shape"
             raise ModelError(
-                f"factory: expected the forward pass of {type(module).__name__} to be decode(sum of encode(x), number "
+                f"factory: expected the forward pass of {type(own).__name__} to be decode(sum of encode(x), number "
                 f"of elements), got logits that differ {gap} for {s} element(s); use kind python for other models"
             )
 
 
 def _features(pooling: OwnPooling, s: int, feature_dim: int) -> Tensor:
-    """Return (N, s, D) standard normal features in the dtype of the module's weights."""
+    """Return (N, s, D) random elements in the dtype of the module's weights; bytes of images."""
     dtype = next((each.dtype for each in pooling.parameters() if each.is_floating_point()), torch.float32)
-    return torch.randn((_ROWS, s, feature_dim), generator=torch.Generator().manual_seed(_SEED)).to(dtype)
+    return trial_elements((_ROWS, s, feature_dim), pooling.module, torch.Generator().manual_seed(_SEED), dtype)

@@ -18,6 +18,7 @@ from esv_ray.errors import DataError, ModelError, SpecError, count_of
 from esv_ray.input.features import Contract
 from esv_ray.input.files import list_files
 from esv_ray.input.frames import sample_frames
+from esv_ray.input.images import check_elements
 from esv_ray.input.label_counts import count_labels
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.opening import read_footers
@@ -151,7 +152,8 @@ def _of_labels(url: str, n_classes: int, classes: Sequence[str] | None) -> tuple
 def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
     """Return the mean over videos of the model's probabilities of the full sequence.
 
-    A multi-scale model gets min(T, n_max) frames, evenly sampled; any other model all T frames of a video.
+    A multi-scale model gets min(T, n_max) frames, evenly sampled; any other model all T frames of a video, or as many
+    as it takes.
 
     Args:
         url: a feature table; it needs no labels.
@@ -168,9 +170,12 @@ def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
         raise ModelError(f"prior {MODEL}{url}: expected a model with probabilities")
     left_out: Counter[str] = Counter()
     total, count = torch.zeros(model.n_classes, dtype=torch.float64), 0
-    reader = UnitReader(Contract(model.feature_dim, INT32_MAX), host_memory())  # labels play no part
+    footers = read_footers(list_files(url))
+    check_elements(footers, model.shape, url, "to be imported")
+    dtype = np.float32 if model.shape is None else np.uint8
+    reader = UnitReader(Contract(model.feature_dim, INT32_MAX, dtype), host_memory())  # labels play no part
     shortest = 1 if model.scales is None else model.scales.shortest
-    for unit in plan_units(read_footers(list_files(url)), _ROWS):
+    for unit in plan_units(footers, _ROWS):
         rows = read_rows(unit, reader)
         left_out.update(rows.faults.values())
         for row in rows.valid:
@@ -178,7 +183,8 @@ def mean_output(url: str, model: VideoModel) -> tuple[Tensor, list[str]]:
             if length < shortest:
                 left_out[f"fewer than {shortest} frames"] += 1
                 continue
-            n = min(length, model.n_max or length) if isinstance(model.scorer, MultiScale) else length
+            most = model.n_max if isinstance(model.scorer, MultiScale) else model.scorer.longest
+            n = min(length, most or length)
             places = sample_frames(np.array([length]), n)
             features = torch.from_numpy(np.array(rows.features(np.array([row]), places)[0]))
             total += _probabilities(model, features).double()
@@ -195,10 +201,11 @@ def _probabilities(model: VideoModel, features: Tensor) -> Tensor:
     if isinstance(model.scorer, MultiScale):
         return explain(model, features, estimator="exact").scores
     n, scorer = len(features), model.scorer
-    elements = scorer.embed(features[None].to(model.dtype)).transpose(0, 1).contiguous()  # (n, 1, D')
-    prepared = scorer.prepare(elements, n, Workspace(model.device, model.dtype))
-    out = elements.new_empty((1, 1, scorer.columns(model.n_classes)))
-    scorer.scores(prepared, torch.arange(n)[None, None], elements.new_ones((n + 1, 1)), out)
+    elements = scorer.embed(features[None].to(model.element_dtype)).transpose(0, 1).contiguous()  # (n, 1, D')
+    workspace = Workspace(model.device, model.dtype)
+    prepared = scorer.prepare(elements, n, workspace)
+    out = workspace.empty((1, 1, scorer.columns(model.n_classes)))
+    scorer.scores(prepared, torch.arange(n)[None, None], workspace.zeros((n + 1, 1)) + 1, out)
     scores = out[0, 0, : model.n_classes]
     return scores.softmax(dim=0) if scorer.softmax else scores
 

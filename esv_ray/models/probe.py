@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MultiScale
+from esv_ray.core.games.images import image_shape
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.games.modules import VariableLength
 from esv_ray.core.games.pooled import OwnPooling, Pooled
@@ -22,10 +23,12 @@ from esv_ray.errors import ModelError
 from esv_ray.models.user_code import user_code
 
 _ROWS = 4  # sequences in a batch
+_IMAGE_ROWS = 2  # of images, whose networks take seconds on a CPU: fewer lengths and calls, too
 _NEEDED = (1, 2)  # lengths that a module of any length must accept
 _TRIED = (3, 4, 8, 16, 32)  # longer ones, which it may reject
 _DRAWS = 32  # calls to compare if a generator advanced: draws from a few values may agree by chance
 _CALLS = 8  # of one sequence, to compare if none did: the module may seed a generator from the time at each call
+_IMAGE_CALLS = 1
 _SEED = 0
 _MOST_BYTES = 2**28  # of the features of a probe: the largest length may be any number in model.json
 
@@ -110,13 +113,19 @@ def _modules_of(model: VideoModel) -> Mapping[int, nn.Module] | nn.Module:
     return scorer.called() if isinstance(scorer, MultiScale) else {}
 
 
+def takes_images(modules: nn.Module) -> bool:
+    """Return whether a module, or the one in a pooling, takes images."""
+    return image_shape([modules, *modules.children()]) is not None
+
+
 def _probes(modules: Mapping[int, nn.Module] | nn.Module, longest: int | None) -> Iterator[tuple[int, nn.Module, bool]]:
     """Yield each length, its module, and whether the module must accept it."""
     if isinstance(modules, Mapping):
         yield from ((s, module, True) for s, module in sorted(modules.items()))
         return
     needed = {*_NEEDED, *(() if longest is None else (longest,))}
-    yield from ((s, modules, s in needed) for s in sorted(needed.union(_TRIED)))
+    tried = () if takes_images(modules) else _TRIED
+    yield from ((s, modules, s in needed) for s in sorted(needed.union(tried)))
 
 
 def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: bool) -> None:
@@ -124,7 +133,7 @@ def _check(model: VideoModel, module: nn.Module, s: int, *, rows: bool, needed: 
     try:
         out, first = _repeated(model, module, features)
         if rows:
-            _check_rows(out, torch.cat([first, _logits(model, module, features[1:])]), s, features.dtype)
+            _check_rows(out, torch.cat([first, _logits(model, module, features[1:])]), s, model.dtype)
     except _NotTakenError:
         if needed:
             raise
@@ -138,7 +147,9 @@ def _repeated(model: VideoModel, module: nn.Module, features: Tensor) -> tuple[T
     first = _logits(model, module, features[:1])  # in between, to detect state that a call leaves behind
     again = _logits(model, module, features)
     moved = moved_generators(before, generator_states(model.device, own))
-    expected, inputs, calls = (out, features, _DRAWS) if moved else (first, features[:1], _CALLS)
+    expected, inputs, calls = (
+        (out, features, _DRAWS) if moved else (first, features[:1], _IMAGE_CALLS if model.shape else _CALLS)
+    )
     if not torch.equal(out, again) or not all(
         torch.equal(expected, _logits(model, module, inputs)) for _ in range(calls)
     ):
@@ -157,7 +168,7 @@ def _why(device: torch.device, moved: Sequence[str]) -> str:
 
 
 def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
-    """Compare logits (N, C) with those of smaller batches, for features of `dtype`."""
+    """Compare logits (N, C) with those of smaller batches, for weights of `dtype`."""
     gap, largest = float((out - alone).abs().max()), float(out.abs().max())
     # Other batch sizes use other kernels, which round differently, but by far less than half of the digits.
     # A module may return a wider dtype than it computes in.
@@ -171,25 +182,28 @@ def _check_rows(out: Tensor, alone: Tensor, s: int, dtype: torch.dtype) -> None:
 
 
 def _features(model: VideoModel, s: int) -> Tensor:
-    """Return (N, s, D) standard normal features, the same at every call.
+    """Return (N, s, D) standard normal features, or bytes of images, the same at every call.
 
     Raises:
         ModelError: they are too large.
     """
-    size = _ROWS * s * model.feature_dim * model.dtype.itemsize
+    rows = _ROWS if model.shape is None else _IMAGE_ROWS
+    size = rows * s * model.feature_dim * model.element_dtype.itemsize
     if size > _MOST_BYTES:
         raise ModelError(
             f"n_max: expected a length whose features can be tried, got {s} elements of {model.feature_dim} numbers "
-            f"(D), which take {size} bytes for {_ROWS} sequences; at most {_MOST_BYTES} are taken"
+            f"(D), which take {size} bytes for {rows} sequences; at most {_MOST_BYTES} are taken"
         )
     generator = torch.Generator().manual_seed(_SEED)
-    return torch.randn((_ROWS, s, model.feature_dim), generator=generator).to(model.device, model.dtype)
+    if model.shape is not None:
+        return torch.randint(256, (rows, s, model.feature_dim), generator=generator, dtype=torch.uint8).to(model.device)
+    return torch.randn((rows, s, model.feature_dim), generator=generator).to(model.device, model.dtype)
 
 
 @torch.no_grad()
 def _logits(model: VideoModel, module: nn.Module, features: Tensor) -> Tensor:
     """Return logits (N, C) of features (N, s, D); the module gets a copy, which it may overwrite."""
-    shape = tuple(features.shape)
+    shape = (*features.shape[:2], *(model.shape or features.shape[2:]))
     try:
         with user_code(f"factory: the module of scale {shape[1]} fails on features {shape}"):
             out = module(features.clone())
@@ -199,12 +213,12 @@ def _logits(model: VideoModel, module: nn.Module, features: Tensor) -> Tensor:
     if not isinstance(out, Tensor) or tuple(out.shape) != expected or not out.is_floating_point():
         got = f"{tuple(out.shape)} {out.dtype}".replace("torch.", "") if isinstance(out, Tensor) else type(out).__name__
         raise _NotTakenError(
-            f"factory: expected floating-point logits (N, {model.n_classes}) for features (N, {shape[1]}, {shape[2]}), "
-            f"got {got} for N = {len(features)}"
+            f"factory: expected floating-point logits (N, {model.n_classes}) for features "
+            f"(N, {', '.join(map(str, shape[1:]))}), got {got} for N = {len(features)}"
         )
     if not out.isfinite().all():
         raise _NotTakenError(
-            f"factory: expected finite logits, got NaN or infinity from the module of scale {shape[1]} for standard "
-            f"normal features {shape}"
+            f"factory: expected finite logits, got NaN or infinity from the module of scale {shape[1]} for "
+            f"{'standard normal features' if model.shape is None else 'random images'} {shape}"
         )
     return out

@@ -131,7 +131,8 @@ def save_python(
 
     Args:
         url: folder of the bundle.
-        manifest: its own keys of model.json: kind, feature_dim, n_max, factory, arguments, fixed_length.
+        manifest: its own keys of model.json: kind, feature_dim, n_max, factory, arguments, fixed_length,
+            element_shape.
         weights: of the modules, as `module_weights.load_weights` takes them; None: the factory loads them.
         prior: (C,).
         classes: C names, or None.
@@ -139,6 +140,29 @@ def save_python(
     own = {"format": 2, "n_classes": len(prior), **manifest}
     own["weights"] = None if weights is None else MODULE_FILE
     _save(url, own, {} if weights is None else {MODULE_FILE: weights}, prior, classes, {})
+
+
+def save_network(
+    url: str,
+    manifest: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    prior: Tensor,
+    *,
+    classes: tuple[str, ...] | None,
+    extraction: Mapping[str, Any],
+) -> None:
+    """Write a bundle of a network of images; errors as `save_heads`.
+
+    Args:
+        url: folder of the bundle.
+        manifest: its own keys of model.json: feature_dim, element_shape, config.
+        weights: of the network, by the names that its files have.
+        prior: (C,).
+        classes: C names, or None.
+        extraction: how the network prepares its images.
+    """
+    own = {"format": 2, "kind": "transformers", "n_classes": len(prior), "n_max": None, **manifest}
+    _save(url, {**own, "weights": MODULE_FILE}, {MODULE_FILE: weights}, prior, classes, {"extraction": extraction})
 
 
 def exists_bundle(url: str) -> bool:

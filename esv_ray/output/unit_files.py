@@ -190,11 +190,19 @@ def _serialized(unit_table: UnitTable, footer: Mapping[str, object]) -> bytes:
     table = table.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     # Arrow builds and discards dictionaries of numbers that rarely repeat: 24 us per video with C = 174, 5 us without.
-    words = [field.name for field in table.schema if not _rarely_repeats(field)]
+    words = [_leaf(field) for field in table.schema if not _rarely_repeats(field)]
     pq.write_table(
         table, sink, row_group_size=group_rows, compression="zstd", use_dictionary=words, write_page_checksum=True
     )
     return bytes(sink.getvalue())
+
+
+def _leaf(field: pa.Field) -> str:
+    """Return the name of a column; of lists of images the path of their bytes, which a dictionary stores as bytes."""
+    kind, path = field.type, field.name
+    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind, path = kind.value_type, f"{path}.list.element"
+    return path if pa.types.is_uint8(kind) else str(field.name)
 
 
 def _rarely_repeats(field: pa.Field) -> bool:

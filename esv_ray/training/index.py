@@ -18,6 +18,7 @@ from esv_ray.errors import DataError
 from esv_ray.input.features import Contract, FeatureRows
 from esv_ray.input.files import list_files
 from esv_ray.input.numbers import INT32_MAX
+from esv_ray.input.images import check_vectors
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import check_label_names, read_rows
@@ -117,6 +118,7 @@ def read_index(
     """
     budget = host_memory()
     footers = read_footers(list_files(url, request.columns))
+    check_vectors(footers, url, "a training")
     dim = feature_dim_of_table(url, footers, request, budget)
     if request.classes is None:
         check_label_names(footers, budget, url, request.names_advice)

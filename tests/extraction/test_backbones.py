@@ -127,7 +127,7 @@ def test_an_onnx_file_is_a_backbone(clips: Path, run: Extract, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("backbone", "options", "code", "message"),
     [
-        ("nope", [], (), r"expected one of pooled, package.module:function, onnx:FILE, got 'nope'"),
+        ("nope", [], (), r"expected one of pooled, pixels, package.module:function, onnx:FILE, got 'nope'"),
         ("pooled", ["clip=2"], (), "clip: the backbone pooled takes single frames"),
         ("pooled", ["size=100"], (), r"size: expected sides that are multiples of 8, got \(100, 100\)"),
         ("pooled", ["weights=x.pt"], (), "weights: the backbone pooled takes none"),

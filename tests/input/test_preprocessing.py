@@ -53,6 +53,7 @@ def attribute(bundle: str, extraction: Any, features: str, output: Path) -> int:
         {"size": 224, "mean": [0.485, 0.456, 0.406]},
         {"size": "large", "layout": "NCHW"},
         {**RECORDED, "backbone": "other:name", "frames": 3},
+        {"size": [224, 224], "short_side": 256},
     ],
 )
 def test_equal_or_unknown_preprocessing_is_accepted(bundle: str, tmp_path: Path, extraction: Any) -> None:
@@ -70,6 +71,7 @@ def test_equal_or_unknown_preprocessing_is_accepted(bundle: str, tmp_path: Path,
         ({"size": 256}, r"with size 256"),
         ({"short_side": None, "clip": 8}, r"with short_side null, clip 8, .*got short_side 256, clip 1;"),
         ({**RECORDED, "digest": "bb"}, r'with digest "bb", as the model .* says, got digest "aa"'),
+        ({"short_side": 224}, r"with short_side 224, .*got short_side 256"),
     ],
 )
 def test_other_preprocessing_is_refused_in_one_line(bundle: str, tmp_path: Path, extraction: Any, message: str) -> None:

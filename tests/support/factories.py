@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -148,3 +150,62 @@ def encode_of_another_shape() -> nn.Module:
             return super().encode(elements)[..., None]
 
     return Wide()
+
+
+class MeanImage(nn.Module):
+    """A module of images of any size: mean colors of quarters of each image, a linear layer, weights by position."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(11)
+        self.linear = nn.Linear(12, n_classes, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(20 * torch.randn(self.linear.weight.shape, generator=generator))
+
+    def forward(self, images: Tensor) -> Tensor:  # (N, s, H, W, 3) uint8, or (N, s, k, H, W, 3)
+        if images.ndim == 6:
+            images = images.float().mean(dim=2)
+        count, s, height, width, _ = images.shape
+        cells = images.float().view(count, s, 2, height // 2, 2, width // 2, 3)
+        quarters = cells.mean(dim=(3, 5)) / 255  # (N, s, 2, 2, 3)
+        weights = 1 / (1 + torch.arange(images.shape[1], device=images.device, dtype=torch.float32))
+        out: Tensor = self.linear((quarters.flatten(2) * weights[:, None]).sum(dim=1) / weights.sum())
+        return out
+
+
+class SumOfImages(nn.Module):
+    """A pooled module of images: encode gives an image's mean colors."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(12)
+        self.linear = nn.Linear(3, n_classes, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(20 * torch.randn(self.linear.weight.shape, generator=generator))
+
+    def encode(self, images: Tensor) -> Tensor:  # (N, H, W, 3) uint8
+        return images.float().mean(dim=(1, 2)) / 255
+
+    def decode(self, sums: Tensor, sizes: Tensor) -> Tensor:
+        out: Tensor = self.linear(sums / sizes[:, None])
+        return out
+
+
+@esv_ray.factory
+def of_images(n_classes: int = 3) -> nn.Module:
+    return MeanImage(n_classes)
+
+
+@esv_ray.factory
+def scales_of_images(n_classes: int = 3) -> dict[int, nn.Module]:
+    return {1: MeanImage(n_classes), 2: MeanImage(n_classes)}
+
+
+@esv_ray.factory
+def sum_of_images(n_classes: int = 3) -> nn.Module:
+    return SumOfImages(n_classes)
+
+
+@esv_ray.factory
+def four_images(how: Literal["interpolate", "repeat"] = "repeat") -> nn.Module:
+    return esv_ray.fixed_length(MeanImage(3), 4, how)

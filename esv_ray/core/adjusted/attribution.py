@@ -79,9 +79,9 @@ def attribute_adjusted(
     """
     if marginals and plan.mixes is None:
         raise ValueError("marginals: the plan was built without them; build it with marginals=True")
-    workspace = workspace or Workspace(features.device, features.dtype)
+    workspace = workspace or Workspace(features.device, model.dtype)
     columns = model.scorer.columns(model.n_classes)
-    rows = max(1, workspace.working_set // (len(features) * columns * features.element_size()))
+    rows = max(1, workspace.working_set // (len(features) * columns * workspace.itemsize))
     elements = elements_first(model, features, plan.n, relabelling)
     batch = _Batch(model.scorer, elements, model.n_classes, columns, rows, plan, relabelling, workspace)
     recursive, width = batch.scorer.scales is not None, batch.size * columns
@@ -90,8 +90,8 @@ def attribute_adjusted(
     # in it.
     means = workspace.take("means", (plan.terms, width)).zero_()
     unexplained: list[Tensor] = []  # residual contrasts of the heads so far
-    esv = elements.new_zeros((plan.n, width))
-    response = elements.new_zeros((plan.n, width))  # of the ESVs to one draw of the surrogates' errors
+    esv = workspace.zeros((plan.n, width))
+    response = workspace.zeros((plan.n, width))  # of the ESVs to one draw of the surrogates' errors
     residuals: list[Tensor] = []  # residual contrasts of the values of each size
     estimates: list[tuple[Tensor, Tensor]] | None = [] if marginals else None  # of each size, `marginals.combine`
     *sizes, full = plan.sizes
@@ -105,7 +105,7 @@ def attribute_adjusted(
             response += _response(batch, size, sample, unexplained)
         if contrasts is not None:
             unexplained.append(contrasts)
-    prior = F.pad(model.prior.to(features), (0, columns - model.n_classes))
+    prior = F.pad(workspace.like(model.prior), (0, columns - model.n_classes))
     scale = _evaluate_heads(batch, full)
     weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
     _, sample = _read_out(batch, full, scale, weights)
@@ -197,7 +197,7 @@ def _read_out(
     Returns:
         The read-out (n + L, B * columns), and the values of the first subsequences (at most 16, B * columns).
     """
-    gathered = batch.features.new_zeros((size.readout.shape[0], batch.size * batch.columns))
+    gathered = batch.workspace.zeros((size.readout.shape[0], batch.size * batch.columns))
     sample: Tensor | None = None
     products = [] if estimates is None else _operators(size, gathered)
     for start in range(0, size.count, batch.rows):

@@ -43,7 +43,7 @@ def attribute(
 
     Args:
         model: gives values to subsequences; `features` and `plan` are on its device and in its dtype.
-        features: (B, n, D).
+        features: (B, n, D); of a model of images uint8.
         plan: for n elements.
         output: the game: softmax(F), or F itself.
         relabelling: (B, n) for each video a permutation: element j of the plan is element relabelling[b, j] of
@@ -54,14 +54,14 @@ def attribute(
     Raises:
         ValueError: the features have another number of elements than the plan.
     """
-    workspace = workspace or Workspace(features.device, features.dtype)
+    workspace = workspace or Workspace(features.device, model.dtype)
     elements = elements_first(model, features, plan.n, relabelling)
     scorer, n_classes, batch = model.scorer, model.n_classes, len(features)
     # Columns of the scorer: classes, then idle ones, which stay zero from here on.
-    empty = F.pad(model.empty_value(output).to(features), (0, scorer.columns(n_classes) - n_classes))
+    empty = F.pad(workspace.like(model.empty_value(output)), (0, scorer.columns(n_classes) - n_classes))
     kept: list[Tensor] | None = [] if extras.values and plan.exact else None
     walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
-    marginals = elements.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
+    marginals = empty.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
     pooled, single, scores = _apply_operators(walk, empty, marginals)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
@@ -95,11 +95,11 @@ def _apply_operators(
         ESVs (n, B * columns) pooled over iterations, those of each iteration alone (as `LatticePlan.single`), and the
         scores (B, columns) of the full sequence.
     """
-    plan, features = walk.plan, walk.features
-    n, batch, _ = features.shape
-    pooled = features.new_zeros((n, batch * len(empty)))
+    plan = walk.plan
+    n, batch, _ = walk.features.shape
+    pooled = empty.new_zeros((n, batch * len(empty)))
     single = [torch.zeros_like(pooled) for _ in plan.single]
-    scores = features.new_zeros((batch, len(empty)))
+    scores = empty.new_zeros((batch, len(empty)))
     operators = [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]
     for esv, weights in operators:
         esv += weights.constant[0][:, None] * empty.repeat(batch)
@@ -179,7 +179,7 @@ class _LatticeWalk:
                     baselines.append(baselines[s - 1])
                 if self.kept is not None:
                     self.kept.append(baselines[0].view(batch, -1).expand(len(scale), -1, -1))
-                yield self.features.new_zeros((n + 1, batch * self.columns))
+                yield self.workspace.zeros((n + 1, batch * self.columns))
                 continue
             # F of the whole scale, if the next one needs it, with one row more than there are subsequences:
             # zeros, for parents that were not sampled.
@@ -205,11 +205,11 @@ class _LatticeWalk:
         count, prepared = len(lattice.scales[s - 1]), None
         if scorer.scales is None or scorer.scales.has_head(s):
             prepared = scorer.prepare(self.features, s, self.workspace)
-        row_bytes = batch * (self.columns + scorer.width(s)) * self.features.element_size()
+        row_bytes = batch * (self.columns + scorer.width(s)) * self.workspace.itemsize
         rows = max(1, self.workspace.working_set // row_bytes)
-        sums = self.features.new_zeros((n + 1, batch * self.columns))
+        sums = self.workspace.zeros((n + 1, batch * self.columns))
         if self.kept is not None:
-            self.kept.append(self.features.new_empty((count, batch, self.columns)))
+            self.kept.append(self.workspace.empty((count, batch, self.columns)))
         for start in range(0, count, rows):
             stop = min(start + rows, count)
             member = self.plan.membership(iteration, s, start, stop)

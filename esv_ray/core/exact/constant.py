@@ -45,17 +45,17 @@ class ConstantPlan:
         extras: Extras = NO_EXTRAS,
     ) -> Attribution:
         """Return ESVs and marginals of 0, and the value of the empty sequence as scores."""
-        del relabelling, workspace
+        del relabelling
         batch, n, _ = features.shape
-        empty = model.empty_value(output).to(features)
+        empty = workspace.like(model.empty_value(output))
         return Attribution(
-            esv=features.new_zeros((batch, n, model.n_classes)),
+            esv=empty.new_zeros((batch, n, model.n_classes)),
             stderr=None,
             scores=empty.repeat(batch, 1),
-            gaps=features.new_zeros(batch),
+            gaps=empty.new_zeros(batch),
             evaluations=0,
             exact=True,
-            marginals=features.new_zeros((batch, n, n, model.n_classes)) if extras.marginals else None,
+            marginals=empty.new_zeros((batch, n, n, model.n_classes)) if extras.marginals else None,
             values=() if extras.values else None,
         )
 

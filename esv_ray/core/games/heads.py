@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esv_ray.core.games.images import held_numbers
 from esv_ray.core.games.modules import gather_subsequences, weighted_sums
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.core.workspace import Workspace, counting
@@ -205,6 +206,7 @@ class MultiScale(nn.Module):
     softmax = True
     probabilities = True
     ordered = True
+    longest: int | None = None
 
     def __init__(
         self,
@@ -267,7 +269,7 @@ class MultiScale(nn.Module):
         if not self.scales.has_head(s):
             return 0
         head = self._head(s)
-        return int(head.widest) if isinstance(head, GatherHead) else s * self.feature_dim
+        return int(head.widest) if isinstance(head, GatherHead) else s * held_numbers(head, self.feature_dim)
 
     def prepare(self, features: Tensor, s: int, workspace: Workspace) -> Tensor:
         """Return the first-layer table of an MLP head, or features (B, n, D); from features (n, B, D), contiguous."""

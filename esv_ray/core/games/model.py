@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from esv_ray.core.games.heads import MultiScale
-from esv_ray.core.games.modules import Average, CharacteristicFunction, VariableLength
+from esv_ray.core.games.images import image_shape
+from esv_ray.core.games.modules import Average, CharacteristicFunction, PlacedNetwork, VariableLength
 from esv_ray.core.games.pooled import OwnPooling, Pooled
 from esv_ray.core.scales import Combine, Scales
 from esv_ray.errors import ModelError, SpecError
 from esv_ray.estimator import Output
 
-# A scorer has: `scales`, those of its heads (None: it scores every length itself, without a recursion); `softmax`,
-# whether its scores are logits or already values; `probabilities`, whether the values of output `probability` are those
-# of classes; `ordered`, whether the order of elements matters; `columns(C)`, the width of its scores, classes first;
-# `width(s)`, numbers held per subsequence beside its scores; `embed(features (..., n, D))`, the elements (..., n, D')
-# that it scores, called once per batch; `prepare(elements (n, B, D'), s, workspace)`, called once per scale and batch;
-# `scores(prepared, elements (R, 1 or B, s), member (n + 1, R), out (R, B, columns))` writes scores; heads f^s write
-# f^s / `Scales.share`. Differentiable in the elements are `lay_out(elements (B, n, D'), s)`, called once per scale and
-# batch, and `weighted(laid_out, positions (R, 1 or B, s), weights (K, R))`, weighted sums (K, B, columns) of scores.
+# A scorer has: `longest`, most elements of a sequence, or None; `scales`, those of its heads (None: it scores every
+# length itself, without a recursion); `softmax`, whether its scores are logits or already values; `probabilities`,
+# whether the values of output `probability` are those of classes; `ordered`, whether the order of elements matters;
+# `columns(C)`, the width of its scores, classes first; `width(s)`, numbers held per subsequence beside its scores;
+# `embed(features (..., n, D))`, the elements (..., n, D') that it scores, called once per batch; `prepare(elements (n,
+# B, D'), s, workspace)`, called once per scale and batch; `scores(prepared, elements (R, 1 or B, s), member (n + 1, R),
+# out (R, B, columns))` writes scores; heads f^s write f^s / `Scales.share`. Differentiable in the elements are
+# `lay_out(elements (B, n, D'), s)`, called once per scale and batch, and `weighted(laid_out, positions (R, 1 or B, s),
+# weights (K, R))`, weighted sums (K, B, columns) of scores.
 Scorer = MultiScale | Average | Pooled | VariableLength | CharacteristicFunction
 
 
@@ -39,6 +41,8 @@ class VideoModel:
         feature_dim: D.
         classes: C names, or None.
         digest: hash of its bundle, or "".
+        shape: of an element that is an image, (H, W, 3), or a clip, (k, H, W, 3): D uint8 numbers; None: a vector of D
+            numbers.
     """
 
     scorer: Scorer
@@ -46,6 +50,7 @@ class VideoModel:
     feature_dim: int
     classes: tuple[str, ...] | None = None
     digest: str = ""
+    shape: tuple[int, ...] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -68,7 +73,9 @@ class VideoModel:
         scorer = self.scorer
         if isinstance(scorer, MultiScale):
             return bool(scorer.called())
-        return isinstance(scorer.pooling, OwnPooling) if isinstance(scorer, Pooled) else not isinstance(scorer, Average)
+        if isinstance(scorer, Pooled):
+            return isinstance(scorer.pooling, OwnPooling)
+        return not isinstance(scorer, Average | PlacedNetwork)
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +86,11 @@ class VideoModel:
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights; float32 if there are none."""
         return self._anchor().dtype
+
+    @property
+    def element_dtype(self) -> torch.dtype:
+        """Type of the numbers of elements: that of the weights, or bytes of images."""
+        return self.dtype if self.shape is None else torch.uint8
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
         """Return the model on another device or in another floating-point dtype; its modules are moved, not copied."""
@@ -129,7 +141,7 @@ def multiscale_model(
         raise ModelError(f"projection: expected {feature_dim} inputs, D, got {projection.in_features}")
     dim = feature_dim if projection is None else projection.out_features
     scorer = MultiScale(heads, feature_dim=dim, weights=weights, combine=combine, projection=projection)
-    return VideoModel(scorer, _prior_of_classes(prior), feature_dim)
+    return VideoModel(scorer, _prior_of_classes(prior), feature_dim, shape=image_shape(heads.values()))
 
 
 def variable_length_model(module: nn.Module, prior: Tensor, *, feature_dim: int) -> VideoModel:
@@ -138,7 +150,18 @@ def variable_length_model(module: nn.Module, prior: Tensor, *, feature_dim: int)
     Raises:
         ModelError: the prior is not a distribution over at least two classes.
     """
-    return VideoModel(VariableLength(module, feature_dim=feature_dim), _prior_of_classes(prior), feature_dim)
+    scorer = VariableLength(module, feature_dim=feature_dim)
+    return VideoModel(scorer, _prior_of_classes(prior), feature_dim, shape=image_shape([module]))
+
+
+def placed_model(network: nn.Module, prior: Tensor, *, feature_dim: int, longest: int | None) -> VideoModel:
+    """Create a model of a network of images that is told the places of elements (`modules.PlacedNetwork`).
+
+    Raises:
+        ModelError: the prior is not a distribution over at least two classes.
+    """
+    scorer = PlacedNetwork(network, feature_dim=feature_dim, longest=longest)
+    return VideoModel(scorer, _prior_of_classes(prior), feature_dim, shape=image_shape([network]))
 
 
 def pooled_model(pooling: nn.Module, prior: Tensor, *, feature_dim: int, width: int) -> VideoModel:
@@ -153,7 +176,8 @@ def pooled_model(pooling: nn.Module, prior: Tensor, *, feature_dim: int, width: 
     Raises:
         ModelError: the prior is not a distribution over at least two classes.
     """
-    return VideoModel(Pooled(pooling, width=width), _prior_of_classes(prior), feature_dim)
+    shape = image_shape(pooling.children())
+    return VideoModel(Pooled(pooling, width=width), _prior_of_classes(prior), feature_dim, shape=shape)
 
 
 def characteristic_game(function: Callable[[Tensor], Tensor], empty: Tensor) -> VideoModel:

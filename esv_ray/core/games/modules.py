@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esv_ray.core.games.images import held_numbers
 from esv_ray.core.scales import Scales
 from esv_ray.core.workspace import Workspace
 
@@ -45,6 +46,7 @@ class AnyLength(nn.Module):
     """Base of the scorers that score every length themselves: scores as wide as there are classes."""
 
     scales: Scales | None = None
+    longest: int | None = None
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the features (..., n, D) themselves."""
@@ -127,21 +129,45 @@ class VariableLength(AnyLength):
     def __init__(self, module: nn.Module, *, feature_dim: int) -> None:
         super().__init__()
         self.module = module.eval()
-        self.feature_dim = feature_dim
+        self._held = held_numbers(module, feature_dim)
 
     def width(self, s: int) -> int:
-        """Return the numbers held per subsequence: the gathered features."""
-        return s * self.feature_dim
+        """Return the numbers held per subsequence: the gathered features; of images also the module's activations."""
+        return s * self._held
+
+    def _logits(self, features: Tensor, positions: Tensor) -> Tensor:
+        """Return the logits (R * B, C) of subsequences: features (B, n, D), positions (R, 1 or B, s)."""
+        out: Tensor = self.module(gather_subsequences(features, positions))
+        return out
 
     def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
         """Write scores to out (R, B, C), by running the module on the gathered subsequences."""
         del member
         assert elements is not None, "an ordered game needs positions"
-        out.copy_(self.module(gather_subsequences(prepared, elements)).view_as(out))
+        out.copy_(self._logits(prepared, elements).view_as(out))
 
     def weighted(self, laid_out: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
         """Return weighted sums of the scores, differentiable (`model.Scorer`)."""
-        return weighted_sums(self.module(gather_subsequences(laid_out, positions)), weights)
+        return weighted_sums(self._logits(laid_out, positions), weights)
+
+
+class PlacedNetwork(VariableLength):
+    """A network of this package, which is told the places of a subsequence's elements in their sequence.
+
+    It is called on (N, s, D), places (N, s) int64 and n, the number of elements of the sequence.
+    """
+
+    def __init__(self, network: nn.Module, *, feature_dim: int, longest: int | None) -> None:
+        """Take a network, and the most elements that it takes, or None."""
+        super().__init__(network, feature_dim=feature_dim)
+        self.longest = longest
+
+    def _logits(self, features: Tensor, positions: Tensor) -> Tensor:
+        rows, _, s = positions.shape
+        batch, n, _ = features.shape
+        places = positions.long().expand(rows, batch, s).reshape(rows * batch, s)
+        out: Tensor = self.module(gather_subsequences(features, positions), places, n)
+        return out
 
 
 class CharacteristicFunction(AnyLength):

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esv_ray.core.games.images import OfImages
 from esv_ray.core.games.modules import AnyLength, gather_subsequences, weighted_sums
 from esv_ray.core.workspace import Workspace
 
@@ -21,6 +23,7 @@ _SQUARES_OVERFLOW = 2.0**40  # numbers whose squares may sum to infinity in floa
 # Logarithm of the least attention weight relative to a sequence's largest, so that sums stay normal float32 numbers.
 # Elements below it count as equal, which matters only in subsequences where all elements are.
 _LEAST_LOG_WEIGHT = -75.0
+_ENCODED_BYTES = 2**21  # of images that are encoded together: 13 of 224 x 224
 
 
 class Pooling(Protocol):
@@ -250,6 +253,24 @@ class QueryAttentionPooling(nn.Module):
             out = out + self.fc2(F.gelu(self.fc1(self.norm2(out))))
         logits: Tensor = self.linear(out)
         return logits
+
+
+class PoolingOfImages(OfImages):
+    """A module with encode (N, *shape) uint8 -> (N, E) and decode, as one of elements (N, D)."""
+
+    def encode(self, elements: Tensor) -> Tensor:
+        """Return the summands (N, E) of elements (N, D) uint8, a few at a time."""
+        pooling = cast(Pooling, self.module)
+        together = max(1, _ENCODED_BYTES // prod(self.shape))
+        parts = [
+            pooling.encode(self.images(elements[start : start + together]))
+            for start in range(0, len(elements), together)
+        ]
+        return torch.cat(parts)
+
+    def decode(self, sums: Tensor, sizes: Tensor) -> Tensor:
+        """Return the logits (R, C) of sums (R, E) and numbers of elements (R,)."""
+        return cast(Pooling, self.module).decode(sums, sizes)
 
 
 class OwnPooling(nn.Module):

@@ -37,15 +37,15 @@ def attribute_logits(
         ValueError: the features have another number of elements than the plan, or marginals are requested of a plan
             that was built without them.
     """
-    workspace = workspace or Workspace(features.device, features.dtype)
+    workspace = workspace or Workspace(features.device, model.dtype)
     elements = elements_first(model, features, plan.n, relabelling)
     scorer, n_classes = model.scorer, model.n_classes
     n, batch, columns = plan.n, len(features), scorer.columns(n_classes)
-    empty = model.empty_value(output).to(features)
-    esv = features.new_zeros((n, batch * columns))
-    full = features.new_zeros(batch * columns)
+    empty = workspace.like(model.empty_value(output))
+    esv = workspace.zeros((n, batch * columns))
+    full = workspace.zeros((batch * columns,))
     residuals = []
-    estimates = zero_estimates(len(plan.scales), n, batch * columns, like=features) if marginals else None
+    estimates = zero_estimates(len(plan.scales), n, batch * columns, like=empty) if marginals else None
     for place, scale in enumerate(plan.scales):
         if scale.operator is not None:
             mean = None if estimates is None else (_mean_of(scale), estimates.means[place])
@@ -125,9 +125,9 @@ def _apply_operator(
     scorer, batch, columns = model.scorer, elements.shape[1], model.scorer.columns(model.n_classes)
     prepared = scorer.prepare(elements, scale.s, workspace)
     share = 1 if scorer.scales is None else scorer.scales.share(scale.s)  # heads give f^s / share
-    row_bytes = batch * (columns + scorer.width(scale.s)) * elements.element_size()
+    row_bytes = batch * (columns + scorer.width(scale.s)) * workspace.itemsize
     rows = max(1, workspace.working_set // row_bytes)
-    product = elements.new_zeros((len(operator), batch * columns))
+    product = workspace.zeros((len(operator), batch * columns))
     for start in range(0, len(scale), rows):
         stop = min(start + rows, len(scale))
         out = workspace.take("scores", (stop - start, batch, columns))

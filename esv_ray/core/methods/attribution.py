@@ -67,7 +67,7 @@ def attribute_method(
     Args:
         method: the method.
         function: the score of sequences of n elements (`score_function`).
-        features: (B, n, D) on the model's device and in its dtype.
+        features: (B, n, D) on the model's device and in its dtype; of a model of images uint8.
         classes: (B, k) int64 classes of each video.
         video_ids: B names; with the estimator's seed they fix sampled subsequences, and `random`.
         baseline: (D,) element of the baseline sequence of integrated gradients, e.g. the mean element of the table.
@@ -182,7 +182,7 @@ def _random(function: ScoreFunction, features: Tensor, classes: Tensor, video_id
     ]
     words = mix64(np.arange(n, dtype=np.uint64)[None, :, None] ^ np.array(keys, dtype=np.uint64)[:, None, :])
     values = (words >> np.uint64(11)).astype(np.float64) / 2.0**52 - 1  # (B, n, k)
-    return MethodResult(torch.from_numpy(values).to(features))
+    return MethodResult(torch.from_numpy(values).to(features.device, function.model.dtype))
 
 
 def _differentiable_scores(function: ScoreFunction, x: Tensor, relabelling: Tensor | None) -> Tensor:

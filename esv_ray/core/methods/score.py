@@ -75,7 +75,7 @@ class ScoreFunction:
         values = self._values(features, relabelling, occluded=True)  # (1 + n, B, C)
         without = values[1:].transpose(0, 1)
         if self.form.empty_without:
-            without = self._empty(features).expand_as(without)
+            without = self._empty(without).expand_as(without)
         elif relabelling is not None:
             without = torch.empty_like(without).scatter_(1, relabelling.long()[..., None].expand_as(without), without)
         return values[0], without
@@ -85,7 +85,8 @@ class ScoreFunction:
         rows = 1 + self.form.n if occluded else 1
         if not self.form.iterations:
             # Not a constant for autograd: its gradient is 0.
-            return self._empty(features).expand(rows, len(features), -1) + 0 * features.sum(dim=(1, 2))[:, None]
+            zero = 0 * self._numbers(features).sum(dim=(1, 2))[:, None]
+            return self._empty(zero).expand(rows, len(features), -1) + zero
         elements = self.model.scorer.embed(features)
         values = [self._value(elements, terms, relabelling, occluded) for terms in self.form.iterations]
         return torch.stack(values).mean(dim=0)
@@ -110,7 +111,7 @@ class ScoreFunction:
         scorer, n_classes = self.model.scorer, self.model.n_classes
 
         def share(laid_out: Tensor) -> Tensor:
-            weights = term.coefficients(start, stop, laid_out, occluded=occluded)
+            weights = term.coefficients(start, stop, self._numbers(laid_out), occluded=occluded)
             positions = relabel_positions(term.elements[start:stop], relabelling)
             return scorer.weighted(laid_out, positions, weights)[..., :n_classes]
 
@@ -130,6 +131,10 @@ class ScoreFunction:
         scorer, s = self.model.scorer, term.elements.shape[1]
         numbers = scorer.columns(self.model.n_classes) + scorer.width(s) + s * (self.form.n - s + 1)
         return _HELD * numbers * self.model.dtype.itemsize
+
+    def _numbers(self, elements: Tensor) -> Tensor:
+        """Return elements in the model's dtype: images are bytes, coefficients are not."""
+        return elements if elements.is_floating_point() else elements[..., :0].to(self.model.dtype)
 
     def _empty(self, like: Tensor) -> Tensor:
         """Return the value of the empty sequence (C,)."""

@@ -1,4 +1,4 @@
-"""Backbones by their names: `pooled`, `package.module:function`, `onnx:FILE`."""
+"""Backbones by their names: `pooled`, `pixels`, `package.module:function`, `onnx:FILE`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from esv_ray import storage
 from esv_ray.errors import ModelError, SpecError
-from esv_ray.extraction.backbones import pooled
+from esv_ray.extraction.backbones import pixels, pooled
 from esv_ray.extraction.backbones.backbone import Backbone
 from esv_ray.extraction.backbones.modules import ModuleBackbone
 from esv_ray.extraction.backbones.onnx_files import OnnxBackbone
@@ -18,7 +18,8 @@ from esv_ray.models.user_code import user_code
 from esv_ray.spec_extract import ExtractSpec
 
 _ONNX = "onnx"
-KINDS = (pooled.NAME, "package.module:function", f"{_ONNX}:FILE")
+_SHORT_SIDE = "short_side"
+KINDS = (pooled.NAME, pixels.NAME, "package.module:function", f"{_ONNX}:FILE")
 """What a backbone may be."""
 
 
@@ -38,6 +39,8 @@ def open_backbone(spec: ExtractSpec, device: str = "cpu") -> Backbone:
     size = None if spec.size is None else (spec.size[0], spec.size[1])
     if spec.backbone == pooled.NAME:
         return _pooled(spec, size)
+    if spec.backbone == pixels.NAME:
+        return _pixels(spec, size)
     if not colon or not name:
         raise SpecError(f"backbone: expected one of {', '.join(KINDS)}, got {spec.backbone!r:.100}")
     if kind == _ONNX:
@@ -56,6 +59,19 @@ def _pooled(spec: ExtractSpec, size: tuple[int, int] | None) -> Backbone:
         return pooled.PooledPixels(size)
     except ValueError as error:
         raise SpecError(f"size: {error}") from None
+
+
+def _pixels(spec: ExtractSpec, size: tuple[int, int] | None) -> Backbone:
+    _check_unused(spec, "weights")
+    if spec.dtype != "float32":
+        raise SpecError(f"dtype: the backbone pixels writes uint8, got {spec.dtype}; leave it out")
+    unknown = [name for name in spec.arguments if name != _SHORT_SIDE]
+    if unknown:
+        raise SpecError(f"arguments: the backbone pixels takes {_SHORT_SIDE}, got {unknown[0]!r:.60}")
+    try:
+        return pixels.Pixels(size, short_side=spec.arguments.get(_SHORT_SIDE), clip=spec.clip)
+    except ValueError as error:
+        raise SpecError(f"arguments.{_SHORT_SIDE}: {error}") from None
 
 
 def _check_unused(spec: ExtractSpec, *keys: str) -> None:

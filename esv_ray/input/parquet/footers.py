@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
-from esv_ray.input.columns import check_types, own_columns, text_widths
+from esv_ray.input.columns import check_types, feature_number, own_columns, text_widths
 from esv_ray.input.files import InputFile
+from esv_ray.input.images import shape_of
 from esv_ray.input.parquet.chunks import RowGroup, leaf_names, parse_row_groups
 from esv_ray.spec_columns import COLUMNS
 
@@ -36,6 +38,7 @@ class Footer:
         text_widths: the flat columns that hold text, with the bytes of each value of a fixed size, else 0.
         groups: its row groups.
         preprocessing: how frames were made into features, if `esv extract` wrote the file (`input.preprocessing`).
+        shape: of elements that are images, (H, W, 3), or clips, (k, H, W, 3); None: vectors.
     """
 
     file: InputFile
@@ -45,6 +48,7 @@ class Footer:
     text_widths: Mapping[str, int]
     groups: tuple[RowGroup, ...]
     preprocessing: Mapping[str, Any] | None = None
+    shape: tuple[int, ...] | None = None
 
 
 def has_labels(footers: Sequence[Footer]) -> bool:
@@ -97,6 +101,8 @@ def parse_footer(tail: bytes, file: InputFile) -> ParsedFooter:
     plain_tail = tail[:start] + footer.replace(b"ARROW:schema", b"arrow:schema")
     schema = own_columns(_read_schema(tail, plain_tail, file), file.url, file.columns, file.named)
     feature_dim = check_types(schema, file.url, file.columns)
+    features = schema.field("features")
+    shape = shape_of(features, feature_number(features.type), feature_dim, file.url)
     plain = pq.ParquetFile(pa.BufferReader(plain_tail))
     plain_schema = own_columns(plain.schema_arrow, file.url, file.columns, file.named)
     check_types(plain_schema, file.url, file.columns)
@@ -108,10 +114,11 @@ def parse_footer(tail: bytes, file: InputFile) -> ParsedFooter:
         replace(file, footer=checksum),
         schema,
         leaves,
-        feature_dim,
+        feature_dim if shape is None else prod(shape),
         text_widths(plain_schema),
         groups,
         _preprocessing(plain.metadata),
+        shape,
     )
     return ParsedFooter(read, plain.metadata)
 

@@ -30,6 +30,7 @@ class Imported:
         cut: returns the same model with its outputs from a first to an end only; None: its outputs cannot be cut. The
             range has been checked.
         rows: further rows of the summary: ``not used``, ``note``.
+        classes: C names that the files say, used where no others are given; or None.
     """
 
     found: str
@@ -40,3 +41,4 @@ class Imported:
     save: Callable[[str, Tensor, tuple[str, ...] | None], None]
     cut: Callable[[int, int], Imported] | None = None
     rows: tuple[Row, ...] = ()
+    classes: tuple[str, ...] | None = None

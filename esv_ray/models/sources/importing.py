@@ -60,7 +60,7 @@ def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> lis
             check_destination(request.out)
         model = imported if request.columns is None else _cut(imported, *request.columns)
         check_classes(model.n_classes)
-        names, name_rows = _class_names(request, model.n_classes)
+        names, name_rows = _class_names(request, model)
         for source in (request.prior, *request.compared):
             if names is not None:
                 check_names_of_prior(source, names, request.classes or source)
@@ -89,8 +89,11 @@ def _overlaps(columns: Sequence[tuple[int, int]]) -> list[Row]:
     return []
 
 
-def _class_names(request: BundleRequest, n_classes: int) -> tuple[tuple[str, ...] | None, list[Row]]:
-    """Return the class names, those beside the table of the prior's labels where none are given, and their rows."""
+def _class_names(request: BundleRequest, model: Imported) -> tuple[tuple[str, ...] | None, list[Row]]:
+    """Return the class names and their rows: of the files, or beside the table of the prior, where none are given."""
+    n_classes = model.n_classes
+    if request.classes is None and model.classes is not None:
+        return model.classes, [("classes", f"{n_classes} names of the files")]
     if request.classes is None:
         beside = names_of_prior(request.prior)
         if beside is None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from esv_ray import storage
+from esv_ray.core.games.images import OfImages, trial_elements
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import ModelError
+from esv_ray.input.images import shown_elements
 from esv_ray.machine import host_memory
 from esv_ray.models.class_tables import few, in_file
-from esv_ray.models.factory import find_factory, model_of_modules, working_folder_importable
+from esv_ray.models.factory import find_factory, model_of_modules, of_elements, working_folder_importable
 from esv_ray.models.fixed_length import FixedLength, fixed_lengths
 from esv_ray.models.module_sizes import dtype_of, feature_dim_of, n_classes_of
 from esv_ray.models.module_weights import Modules, load_weights, weights_of
 from esv_ray.models.own_pooling import check_forward, own_pooling
-from esv_ray.models.probe import check_modules
+from esv_ray.models.probe import check_modules, takes_images
 from esv_ray.models.saving import save_python
 from esv_ray.models.sources.checkpoint_names import unwrapped
 from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
@@ -32,6 +35,7 @@ _SEED = 0
 _POOLING = ("encode", "decode")
 _ROWS = 2
 _LENGTHS = (1, 2, 8, 16)  # at which the modules of two calls are compared
+_IMAGE_LENGTHS = (1, 2)  # of modules of images, which take seconds
 
 
 def read_module(
@@ -41,6 +45,7 @@ def read_module(
     arguments: Mapping[str, Any] | None = None,
     weights: str | None = None,
     feature_dim: int | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> Imported:
     """Call a factory and check the modules that it returns.
 
@@ -51,6 +56,7 @@ def read_module(
         weights: location of a safetensors file or a torch checkpoint with the weights, which the bundle gets; None: the
             factory loads them.
         feature_dim: D; None: the only one with which the modules run.
+        shape: of the images that the modules take, (H, W, 3), or of clips, (k, H, W, 3); None: they take vectors.
 
     Raises:
         ModelError: consent is missing, the factory fails, the weights are those of other modules, or the modules break
@@ -70,23 +76,26 @@ def read_module(
         (None, None) if weights is None else _read_weights(weights, names, by_scale=isinstance(modules, Mapping))
     )
     with working_folder_importable(), user_code(unusable):
-        pooled, checked = _checked(make.name, modules, again, state, feature_dim)
+        pooled, checked = _checked(make.name, modules, again, state, feature_dim, shape)
     lengths, dim = fixed_lengths(checked.scorer), checked.feature_dim
 
     def with_prior(prior: Tensor) -> VideoModel:
-        return model_of_modules(modules, prior, dim, pooled=pooled)
+        return model_of_modules(of_elements(modules, shape), prior, dim, pooled=pooled)
 
     def save(url: str, prior: Tensor, classes: tuple[str, ...] | None) -> None:
         manifest: dict[str, Any] = {"kind": "pooled" if pooled else "python", "feature_dim": dim}
         manifest |= {"n_max": checked.n_max, "factory": make.name}
         manifest |= {"arguments": arguments, **({"fixed_length": lengths} if lengths else {})}
+        manifest |= {} if shape is None else {"element_shape": list(shape)}
         save_python(url, manifest, state, prior, classes=classes)
 
     allow = " ".join(f"--code {package}" for package in code)
     rows = [("code", f"runs {make.name}({_listed(arguments)}); allow it with {allow} where the model is used")]
     rows += [("weights", _about_weights(weights, state))]
     rows += [] if read is None else unused_rows({read.url: read}, dim)
-    if feature_dim is None:
+    if shape is not None:
+        rows += [("elements", f"{shown_elements(shape, None)}, {dim} bytes (D)")]
+    elif feature_dim is None:
         rows += [("note", f"D = {dim} was found by running the module; --feature-dim sets it")]
     found, f = _described(modules, pooled=pooled)
     return Imported(found, f, dim, checked.n_classes, model=with_prior, save=save, rows=tuple(rows))
@@ -133,7 +142,12 @@ def _prefix(found: Collection[str], own: Collection[str]) -> str:
 
 
 def _checked(
-    name: str, modules: Modules, again: Modules, state: Mapping[str, Tensor] | None, feature_dim: int | None
+    name: str,
+    modules: Modules,
+    again: Modules,
+    state: Mapping[str, Tensor] | None,
+    feature_dim: int | None,
+    shape: tuple[int, ...] | None,
 ) -> tuple[bool, VideoModel]:
     """Return whether a model is pooled, and the model with a uniform prior, after all checks of its modules.
 
@@ -143,6 +157,7 @@ def _checked(
         again: what it returned when it was called again.
         state: the weights, or None: the factory has loaded them.
         feature_dim: D, or None: to be found.
+        shape: of the images that they take, or None.
     """
     for each in (modules, again):
         if state is not None:
@@ -150,6 +165,8 @@ def _checked(
         for module in _all(each):
             module.eval()
     _check_same_weights(name, modules, again)
+    modules, again = (of_elements(each, shape) for each in (modules, again))
+    feature_dim = feature_dim if shape is None else prod(shape)
     pooled = _is_pooled(modules, feature_dim)
     run, run_again = (own_pooling(each) if pooled else each for each in (modules, again))
     dim = feature_dim_of(run) if feature_dim is None else feature_dim
@@ -176,7 +193,8 @@ def _is_pooled(modules: Modules, feature_dim: int | None) -> bool:
         pooling = own_pooling(modules)
         check_forward(pooling, feature_dim_of(pooling) if feature_dim is None else feature_dim)
     except (ModelError, RuntimeError, TypeError, ValueError):  # e.g. encode and decode of an autoencoder
-        if type(modules).forward is nn.Module.forward:
+        own = modules.module if isinstance(modules, OfImages) else modules
+        if type(own).forward is nn.Module.forward:
             raise
         return False
     return True
@@ -203,12 +221,13 @@ def _check_same_logits(name: str, modules: Modules, again: Modules, feature_dim:
     Raises:
         ModelError: the modules of two calls return different logits.
     """
+    lengths = _IMAGE_LENGTHS if isinstance(modules, nn.Module) and takes_images(modules) else _LENGTHS
     one, other = (
-        dict(each) if isinstance(each, Mapping) else dict.fromkeys(_LENGTHS, each) for each in (modules, again)
+        dict(each) if isinstance(each, Mapping) else dict.fromkeys(lengths, each) for each in (modules, again)
     )
     generator = torch.Generator().manual_seed(_SEED)
     for s, module in one.items():
-        features = torch.randn((_ROWS, s, feature_dim), generator=generator).to(dtype_of(module))
+        features = trial_elements((_ROWS, s, feature_dim), module, generator, dtype_of(module))
         try:
             same = torch.equal(_logits(module, features), _logits(other[s], features))
         except ModelError:

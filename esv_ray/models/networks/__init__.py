@@ -1,0 +1,1 @@
+"""Networks of images of the library `transformers`, as games of elements that may be left out."""
