@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.analysis.moments import END, START
-from esv_ray.errors import DataError, EsvError, short_text
+from esv_ray.errors import DataError, EsvError, count_of, short_text
 from esv_ray.input.files import list_files
 from esv_ray.input.sources.csv_rows import CsvRows, read_csv
 
@@ -100,7 +100,7 @@ def main() -> None:
     except EsvError as error:
         print(f"esv: {error}", file=sys.stderr)
         sys.exit(_WRONG_REQUEST)
-    print(f"{Path(options.out)}: {marked} videos with key moments")
+    print(f"{Path(options.out)}: {count_of(marked, 'video')} with key moments")
 
 
 if __name__ == "__main__":

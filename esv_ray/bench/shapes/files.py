@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def encode(frames: Frames) -> bytes:
 
     sink = io.BytesIO()
     with av.open(sink, "w", format="mp4") as file:
-        stream = cast("av.VideoStream", file.add_stream("libx264", rate=RATE, options={"qp": _QUANTIZER, "g": "1"}))
+        stream = file.add_stream("libx264", rate=RATE, options={"qp": _QUANTIZER, "g": "1"})
         stream.height, stream.width, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on all machines with this FFmpeg
         for image in frames:

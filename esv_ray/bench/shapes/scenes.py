@@ -8,7 +8,7 @@ of a video's frames says nothing about which class of the pair it is: their orde
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -69,6 +69,16 @@ class Event:
         return self.start + self.length - 1
 
 
+class Ball(NamedTuple):
+    """A gray ball that swings from left to right: x and y of the middle and swing in pixels, swings per video, phase."""
+
+    x: float
+    y: float
+    swing: float
+    times: float
+    phase: float
+
+
 @dataclass(frozen=True)
 class Scene:
     """A video before it is drawn.
@@ -76,14 +86,14 @@ class Scene:
     Attributes:
         deciding: event in warm colors, which decides the class.
         distracting: event in cold colors, of any class.
-        ball: x and y of the middle, swing in pixels, swings per video and phase of the gray ball.
+        ball: swings all the time.
         light: brightness at the left and at the right, 0..1.
         backwards: whether the frames are shown in reverse order.
     """
 
     deciding: Event
     distracting: Event
-    ball: tuple[float, float, float, float, float]
+    ball: Ball
     light: tuple[float, float]
     backwards: bool
 
@@ -125,7 +135,7 @@ def scene_of(label: int, rng: np.random.Generator) -> Scene:
     other = ACTIONS[rng.integers(len(ACTIONS))]
     distracting = _event(other, int(starts[1]), int(lengths[1]), rng, backwards=bool(rng.random() < 0.5))
     x, y = rng.uniform(SIDE / 5, 4 * SIDE / 5, 2)
-    ball = (float(x), float(y), *(float(rng.uniform(*span)) for span in ((8, 24), (1, 3), (0, 2 * np.pi))))
+    ball = Ball(float(x), float(y), rng.uniform(8, 24), rng.uniform(1, 3), rng.uniform(0, 2 * np.pi))
     left, right = rng.uniform(0.25, 0.75, 2)
     return Scene(deciding, distracting, ball, (float(left), float(right)), bool(backwards))
 
