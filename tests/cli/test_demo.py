@@ -110,6 +110,7 @@ def test_two_folders_and_a_folder_that_is_a_file_are_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # two minutes on two free cores
 @pytest.mark.xdist_group("jobs")
 def test_shapes_from_videos_to_a_report(tmp_path: Path) -> None:
     """The class is found, its deciding frames have the largest ESVs, and neither can be had without the order."""

@@ -70,7 +70,7 @@ class Event:
 
 
 class Ball(NamedTuple):
-    """A gray ball that swings from left to right: x and y of the middle and swing in pixels, swings per video, phase."""
+    """A gray ball that swings from side to side: its middle and its swing in pixels, swings per video, and phase."""
 
     x: float
     y: float
