@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import esv_ray
 from esv_ray.analysis.tables import analyze
 from esv_ray.cli import cli
 from esv_ray.cli.demo_shapes import commands
@@ -109,6 +111,15 @@ def test_two_folders_and_a_folder_that_is_a_file_are_refused(
     assert "expected a folder" in err
 
 
+def shuffled_accuracy(folder: Path) -> float:
+    """Of the demo's model on half of its test videos, with their elements in random orders."""
+    rows = pq.read_table(folder / "test-marked.parquet").to_pylist()[:96]
+    rng = np.random.default_rng(0)
+    shuffled = [np.array(row["features"], np.float32)[rng.permutation(12)] for row in rows]
+    results = esv_ray.explain(esv_ray.load_model(str(folder / "model")), shuffled)
+    return float(np.mean([int(each.scores.argmax()) == row["label"] for each, row in zip(results, rows, strict=True)]))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # two minutes on two free cores
 @pytest.mark.xdist_group("jobs")
@@ -134,6 +145,7 @@ def test_shapes_from_videos_to_a_report(tmp_path: Path) -> None:
     keys = {"features": str(folder / "train"), "validation": str(folder / "test"), "output": str(tmp_path / "blind")}
     blind = train(load_train_spec({**keys, "n_max": 1, "epochs": 60, "learning_rate": 0.003}))
     assert 0.35 < blind.accuracy_f < 0.62, "single frames tell the pair of classes: half of them right, 0.036 deviation"
+    assert 0.35 < shuffled_accuracy(folder) < 0.65, "in random orders the class of a pair is a coin flip"
     again = demo("shapes", "--output", str(folder), limits=("prlimit", "--nofile=60:60"))  # no Ray could start
     assert "20 of 20 units resumed" in again
     assert stdout.partition("\nResult\n")[2] == again.partition("\nResult\n")[2]
