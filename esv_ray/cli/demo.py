@@ -27,22 +27,54 @@ estimator:
 """
 
 
-@click.command(short_help="Run a complete example on real data.")
-@click.argument("folder", default="esv-demo", type=LocalPath(), metavar="[DIR]")
+_SHAPES = "shapes"
+
+
+@click.command(short_help="Run a complete example on real data, or on rendered videos.")
+@click.argument("name", required=False, type=LocalPath(), metavar="[DIR|shapes]")
+@click.option(
+    "--output", "-o", type=LocalPath(), metavar="DIR", help="Folder to write to (default: esv-demo, or esv-shapes)."
+)
 @click.pass_context
-def demo(context: click.Context, folder: str) -> None:
+def demo(context: click.Context, name: str | None, output: str | None) -> None:
     """Train a small model on real data and compute the ESVs of 370 sequences, in DIR (default: esv-demo).
 
     The data are JapaneseVowels: nine speakers say two vowels; each sequence has 7 to 29 frames of 12 coefficients
     (UCI, CC BY 4.0). A second run continues where the first one stopped.
+
+    `esv demo shapes` goes from video files to a report instead. It renders videos in which a short event decides the
+    class by the order of its frames, runs esv extract, train, attribute, order, analyze and report on them, and says
+    how well the ESVs find the deciding frames. It requires: pip install 'esv-ray[figures,video]'.
+
+    \b
+    Examples:
+      esv demo
+      esv demo shapes --output shapes-demo
+
+    \b
+    Exit codes:
+      0    done
+      1    too many videos failed, or a unit could not be committed (run again to resume)
+      2    a package is missing, or the folder cannot be written to
+      130  interrupted (run again to resume)
     """
+    resumes()
+    if name == _SHAPES:
+        from esv_ray.cli.demo_shapes import FOLDER, run_shapes
+
+        context.exit(run_shapes(Path(output or FOLDER)))
+    if name is not None and output is not None:
+        raise click.UsageError(f"expected one folder, got {name} and --output {output}")
+    context.exit(_run_vowels(Path(name or output or "esv-demo")))
+
+
+def _run_vowels(home: Path) -> int:
+    """Run the demo on real data in a folder; return its exit code."""
     from esv_ray.cli.outcome import show_result
     from esv_ray.cli.progress import job_progress
     from esv_ray.spec import load_spec
 
-    resumes()
     started = time.monotonic()
-    home = Path(folder)
     _copy_data(home / "data")
     _train(home)
     spec = home / "attribute.yaml"
@@ -55,7 +87,7 @@ def demo(context: click.Context, folder: str) -> None:
         result = run_job(load_spec(str(spec)), report)
     show_result(result)
     if not result.counts.ok:
-        context.exit(result.exit_code)
+        return result.exit_code
     click.echo("3. Summary of the results")
     _show_tables(result.output)
     _show_videos(result.output)
@@ -68,7 +100,7 @@ def demo(context: click.Context, folder: str) -> None:
     click.echo(f"  esv show {shlex.quote(str(home / 'esv'))}    # lists sequences; add an id to see one")
     click.echo(f"  esv analyze {shlex.quote(str(home / 'esv'))}    # tables of the whole data set")
     click.echo(f"Read {home / 'esv' / 'attributions'} with pyarrow, pandas, duckdb or any other reader of Parquet.")
-    context.exit(result.exit_code)
+    return result.exit_code
 
 
 def _show_tables(output: str) -> None:

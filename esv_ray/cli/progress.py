@@ -15,6 +15,7 @@ from rich.table import Column
 from esv_ray.errors import count_of
 
 if TYPE_CHECKING:
+    from esv_ray.bench.shapes.files import RenderProgress
     from esv_ray.input.sources.outcome import ImportProgress
     from esv_ray.job.progress import Progress as JobProgress
 
@@ -62,6 +63,17 @@ def import_progress() -> Iterator[Callable[[ImportProgress], None]]:
 
     def text(now: ImportProgress) -> str:
         return f"{now.done}{'' if now.total is None else f'/{now.total}'} videos, {now.rows} rows"
+
+    with _progress(text, text, lambda now: (now.done, now.total)) as report:
+        yield report
+
+
+@contextmanager
+def render_progress() -> Iterator[Callable[[RenderProgress], None]]:
+    """Show the progress of rendered videos; yields a callback for `write_videos`."""
+
+    def text(now: RenderProgress) -> str:
+        return f"{now.done}/{now.total} videos"
 
     with _progress(text, text, lambda now: (now.done, now.total)) as report:
         yield report

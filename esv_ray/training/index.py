@@ -17,8 +17,8 @@ import numpy.typing as npt
 from esv_ray.errors import DataError
 from esv_ray.input.features import Contract, FeatureRows
 from esv_ray.input.files import list_files
-from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.images import check_vectors
+from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import check_label_names, read_rows

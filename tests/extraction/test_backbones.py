@@ -15,7 +15,7 @@ from esv_ray.decoding import Evenly, Every, ShortSide, Stretch, open_decoder
 from esv_ray.errors import EsvError, ModelError
 from esv_ray.extraction.backbones.modules import ModuleBackbone, digest_of
 from esv_ray.extraction.backbones.opening import open_backbone
-from esv_ray.extraction.backbones.pooled import PooledPixels
+from esv_ray.extraction.backbones.pooled import COLORS, PooledPixels, amounts
 from esv_ray.extraction.backbones.preprocessing import Preprocessing, preprocessing_of
 from esv_ray.spec_extract import ExtractSpec, load_extract_spec
 from tests.extraction.conftest import Extract
@@ -129,7 +129,7 @@ def test_an_onnx_file_is_a_backbone(clips: Path, run: Extract, tmp_path: Path) -
     [
         ("nope", [], (), r"expected one of pooled, pixels, package.module:function, onnx:FILE, got 'nope'"),
         ("pooled", ["clip=2"], (), "clip: the backbone pooled takes single frames"),
-        ("pooled", ["size=100"], (), r"size: expected sides that are multiples of 8, got \(100, 100\)"),
+        ("pooled", ["size=102"], (), r"size: expected sides that are multiples of 4, got \(102, 102\)"),
         ("pooled", ["weights=x.pt"], (), "weights: the backbone pooled takes none"),
         (f"{HOME}:convolution", [], (), "expected consent to run code"),
         (f"{HOME}:nothing", [], CODE, "defines no function nothing"),
@@ -194,16 +194,34 @@ def test_another_size_keeps_the_share_that_is_cut() -> None:
     assert preprocessing_of({"size": [8, 16], "std": 0.5}).std == (0.5, 0.5, 0.5)
 
 
-def test_pooled_features_are_means_and_changes() -> None:
+def test_pooled_features_are_amounts_of_colors_in_the_cells_of_three_grids() -> None:
     images = np.zeros((3, 64, 64, 3), np.uint8)
-    images[1, :8, :8, 0] = 255
-    images[2, :8, :8, 0] = 51
+    images[1, :16, :16] = (255, 102, 51)  # the first of 4 x 4 cells: white 0.2, yellow 0.2, red 0.6
+    images[2, 48:, 48:] = (0, 0, 51)  # the last one: blue 0.2
     features = PooledPixels((64, 64)).encode(images, None)
-    assert (features[1, 0], features[2, 0]) == (1.0, np.float32(0.2))
-    assert features[:, 192].tolist() == pytest.approx([0.0, 1.0, 0.8])
-    assert np.count_nonzero(features) == 4
-    again = PooledPixels((64, 64)).encode(images[2:], images[1:2])
-    assert np.array_equal(again, features[2:])
+    fine, middle, coarse = (part.reshape(3, -1, len(COLORS)) for part in np.split(features, [16 * 7, 20 * 7], axis=1))
+    orange = np.array([0.2, 0.6, 0.2, 0, 0, 0, 0])
+    for level, factor in ((fine, 2), (middle, 4 / 4), (coarse, 8 / 16)):  # 8 / cells of a side, part of a cell
+        np.testing.assert_allclose(level[1, 0], factor * orange, rtol=1e-6)
+        np.testing.assert_allclose(level[2, -1], factor * np.array([0, 0, 0, 0, 0, 0.2, 0]), rtol=1e-6)
+    assert np.count_nonzero(features, axis=1).tolist() == [0, 9, 3]
+
+
+def test_a_pooled_feature_depends_on_its_frame_alone() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    backbone = PooledPixels((64, 64))
+    whole = backbone.encode(images, None)
+    order = [3, 0, 4, 2, 1]
+    assert np.array_equal(backbone.encode(images[order], images[:1]), whole[order])
+
+
+def test_amounts_add_up_to_the_pixel() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    images[0] = images[0, :, :, :1]  # gray
+    white, red, yellow, green, cyan, blue, magenta = np.moveaxis(amounts(images).astype(int), -1, 0)
+    rebuilt = np.stack([white + red + yellow + magenta, white + green + yellow + cyan, white + blue + cyan + magenta])
+    assert np.array_equal(np.moveaxis(rebuilt, 0, -1), images)
+    assert not amounts(images)[0, ..., 1:].any()
 
 
 def test_the_digest_covers_names_shapes_and_values() -> None:

@@ -101,7 +101,7 @@ def test_a_store_that_does_not_answer_costs_no_video(
 def test_features_too_large_for_a_row_fail_their_video(
     clips: Path, run: Extract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MOST_BYTES", 20 * 384 * 4)
+    monkeypatch.setattr(pipeline, "MOST_BYTES", 20 * 147 * 4)
     result = run(clips, "frames=all", "compute.batch=4")
     assert (result.counts.ok, result.counts.failed) == (4, 1)
     assert result.failed[0][0] == "c/a"

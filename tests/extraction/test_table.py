@@ -16,7 +16,7 @@ from PIL import Image
 from esv_ray.attribution.work import run_job
 from esv_ray.decoding import Every, Stretch, open_decoder
 from esv_ray.errors import DataError, JobError, SpecError
-from esv_ray.extraction.backbones.pooled import GRID
+from esv_ray.extraction.backbones.pooled import PooledPixels
 from esv_ray.input.files import list_files
 from esv_ray.input.parquet.footers import PREPROCESSING
 from esv_ray.job.scheduling.scheduler import Task
@@ -42,28 +42,25 @@ def test_the_features_are_those_of_the_frames_that_were_asked_for(clips: Path, r
         numbers = [(2 * i + 1) * length // 8 for i in range(4)]
         assert row["frame_index"] == numbers
         assert row["frame_time"] == pytest.approx([number / 25 for number in numbers])
-        assert np.array(row["features"]).shape == (4, 2 * GRID * GRID * 3)
+        assert np.array(row["features"]).shape == (4, 147)
         assert row["repeated"][0] is False
     assert "label" not in found[0]
 
 
 def test_the_features_are_those_of_the_whole_video_at_once(clips: Path, run: Extract, tmp_path: Path) -> None:
-    """Batches join without a seam, also where a feature depends on the frame before."""
     run(clips / "c" / "a.mp4", "frames=all", "compute.batch=5")
     with open_decoder(isolated=False).open(str(clips / "c" / "a.mp4")) as video:
-        images = np.stack([frame.image for frame in video.frames(Every(), resize=Stretch(128, 128))]).astype(np.float64)
-    means = images.reshape(len(images), GRID, 16, GRID, 16, 3).mean(axis=(2, 4)).reshape(len(images), -1) / 255
-    changes = np.abs(np.diff(means, axis=0, prepend=means[:1]))
+        images = np.stack([frame.image for frame in video.frames(Every(), resize=Stretch(128, 128))])
     (row,) = rows(tmp_path / "table")
     assert row["video_id"] == "a"
-    np.testing.assert_allclose(np.array(row["features"]), np.concatenate([means, changes], axis=1), atol=1e-6)
+    assert np.array_equal(np.array(row["features"], np.float32), PooledPixels().encode(images, None))
 
 
 def test_attribution_reads_the_table_and_nothing_beside_it(clips: Path, run: Extract, tmp_path: Path) -> None:
     run(clips, "frames=4", "thumbnails=true")
     table = tmp_path / "table"
     assert {Path(file.url).parent.name for file in list_files(str(table))} == {"features"}
-    dim = 2 * GRID * GRID * 3
+    dim = 147
     bundle = str(tmp_path / "model")
     save_heads(bundle, make_heads(feature_dim=dim, n_classes=3, n_max=2), make_prior(3))
     spec = load_spec(None, [f"features={table}", f"model={bundle}", f"output={tmp_path / 'esv'}", "cluster.actors=0",
@@ -79,7 +76,7 @@ def test_the_metadata_says_how_frames_became_features(clips: Path, run: Extract,
     file = next((tmp_path / "table" / "features").glob("*.parquet"))
     schema = pq.read_schema(file)
     assert json.loads(schema.metadata[PREPROCESSING]) == {
-        "backbone": "pooled", "digest": "pooled-1", "dim": 384, "size": [64, 64], "short_side": None,
+        "backbone": "pooled", "digest": "pooled-2", "dim": 147, "size": [64, 64], "short_side": None,
         "color": "RGB", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
         "fps": 5.0, "clip": 1, "stride": 1, "decoder": "pyav",
     }  # fmt: skip
@@ -151,7 +148,7 @@ def test_frames_that_repeat_are_marked_and_kept(run: Extract, tmp_path: Path) ->
         file.mux(stream.encode(None))
     run(path, "frames=all")
     (row,) = rows(tmp_path / "table")
-    assert row["repeated"] == [False, True, True, True, False, False]  # the change itself is one of the features
+    assert row["repeated"] == [False, True, True, True, False, True]
     assert len(row["features"]) == 6
 
 
@@ -236,4 +233,4 @@ def test_memory_locations_are_extracted_in_this_process(clips: Path, run: Extrac
 def test_a_video_of_other_sizes_on_the_way_becomes_one_row(run: Extract, tmp_path: Path) -> None:
     write_video(tmp_path / "tall.mp4", frames=5, size=(96, 32))
     run(tmp_path / "tall.mp4", "frames=2")
-    assert np.array(rows(tmp_path / "table")[0]["features"]).shape == (2, 384)
+    assert np.array(rows(tmp_path / "table")[0]["features"]).shape == (2, 147)
