@@ -14,6 +14,7 @@ from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.compare import compare
 from esv_ray.cli.convergence import convergence
+from esv_ray.cli.dashboard import dashboard
 from esv_ray.cli.demo import demo
 from esv_ray.cli.extract import extract
 from esv_ray.cli.imports import import_
@@ -53,6 +54,7 @@ for command in (
     compare,
     show,
     report,
+    dashboard,
     sql,
     submit,
     render,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,25 @@ _NAMED = 3  # ids or classes in an error
 _SUGGESTED_FROM = 100_000  # ids among which a similar one is looked for
 
 
+@dataclass(frozen=True, eq=False)
+class StoredVideo:
+    """What the tables hold of a video at one length.
+
+    Attributes:
+        row: of the table `videos`.
+        esvs: its rows of the table `attributions`, of ESVs, ordered by class and element.
+    """
+
+    row: Mapping[str, Any]
+    esvs: pa.Table
+
+    @property
+    def kept(self) -> list[int]:
+        """The classes whose ESVs are kept, ascending."""
+        classes: list[int] = self.esvs.column("class").unique().to_pylist()
+        return classes
+
+
 def read_video(
     output: str, video_id: str, *, n_elements: int | None = None, classes: Sequence[str] = ()
 ) -> AttributedVideo:
@@ -50,9 +70,32 @@ def read_video(
     """
     manifest = existing_manifest(output)
     name, rows = _find(output, video_id)
+    return attributed(manifest, _stored(output, name, rows, video_id, n_elements), classes)
+
+
+def read_stored(output: str, unit: str, video_id: str, n_elements: int | None = None) -> StoredVideo:
+    """Read what the tables hold of a video whose unit is known.
+
+    Args:
+        output: of a job, finished or not.
+        unit: file name of the unit.
+        video_id: the video.
+        n_elements: the length; None: the longest.
+
+    Raises:
+        DataError: the unit cannot be read, or the video has no ESVs.
+        SpecError: the video was not attributed at that length.
+    """
+    rows = read_columns(output, VIDEOS, unit, None, pc.field("video_id") == video_id)
+    if not rows.num_rows:
+        raise DataError(f"{output}: expected a video {_quoted(video_id)} in unit {unit}, found none")
+    return _stored(output, unit, rows, video_id, n_elements)
+
+
+def _stored(output: str, unit: str, rows: pa.Table, video_id: str, n_elements: int | None) -> StoredVideo:
     row = _row(output, rows, video_id, n_elements)
-    esvs = _esvs(output, name, pa.array([video_id]))
-    return _video(manifest, row, _of_sequence(esvs, video_id, row["n_elements"]), classes)
+    esvs = _esvs(output, unit, pa.array([video_id]))
+    return StoredVideo(row, _of_sequence(esvs, video_id, row["n_elements"]))
 
 
 def read_videos(output: str, units: Sequence[str], sequences: Sequence[tuple[str, int]]) -> list[AttributedVideo]:
@@ -82,8 +125,8 @@ def read_videos(output: str, units: Sequence[str], sequences: Sequence[tuple[str
         wanted = [row for row in rows if (row["video_id"], row["n_elements"]) in asked and row["status"] == "ok"]
         esvs = _esvs(output, name, ids)
         return {
-            (row["video_id"], row["n_elements"]): _video(
-                manifest, row, _of_sequence(esvs, row["video_id"], row["n_elements"]), ()
+            (row["video_id"], row["n_elements"]): attributed(
+                manifest, StoredVideo(row, _of_sequence(esvs, row["video_id"], row["n_elements"])), ()
             )
             for row in wanted
         }
@@ -193,8 +236,19 @@ def _of_sequence(esvs: pa.Table, video_id: str, n_elements: int) -> pa.Table:
     return esvs.filter((pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements))
 
 
-def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Sequence[str]) -> AttributedVideo:
-    kept = esvs.column("class").unique().to_pylist()
+def attributed(manifest: Manifest, stored: StoredVideo, classes: Sequence[str | int] = ()) -> AttributedVideo:
+    """Return a video with the ESVs of some classes.
+
+    Args:
+        manifest: of its output.
+        stored: the video.
+        classes: as for `read_video`; an `int` is always an id, even if a class has that number as its name.
+
+    Raises:
+        DataError: no ESVs are kept of it.
+        SpecError: no ESVs are kept of a class.
+    """
+    row, esvs, kept = stored.row, stored.esvs, stored.kept
     names, prior = manifest.model["classes"], np.array(manifest.model["prior"])
     in_logits = manifest.spec["estimator"]["output"] == "logit"
     shown = _chosen(classes, kept, row["label"], row["predicted"], names)
@@ -232,7 +286,7 @@ def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Seq
 
 
 def _chosen(
-    classes: Sequence[str], kept: Sequence[int], label: int | None, predicted: int, names: Sequence[str] | None
+    classes: Sequence[str | int], kept: Sequence[int], label: int | None, predicted: int, names: Sequence[str] | None
 ) -> list[int]:
     """Return the ids of the classes to show, each once.
 
@@ -256,8 +310,10 @@ def _chosen(
     return list(dict.fromkeys(chosen))
 
 
-def _ids(given: str, label: int | None, predicted: int, names: Sequence[str] | None) -> list[int]:
+def _ids(given: str | int, label: int | None, predicted: int, names: Sequence[str] | None) -> list[int]:
     """Return the ids that a text may mean: a role, a class name, or a number."""
+    if isinstance(given, int):
+        return [given]
     if given == "label":
         return [] if label is None else [label]
     if given == "predicted":
@@ -266,5 +322,5 @@ def _ids(given: str, label: int | None, predicted: int, names: Sequence[str] | N
     return ids or ([int(given)] if given.isascii() and given.isdigit() and len(given) < 10 else [])
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str | int) -> str:
     return repr(text)[:100]

@@ -62,6 +62,6 @@ def test_every_package_has_its_tests() -> None:
     rooms = {path.name for path in (ROOT / "esv_ray").iterdir() if (path / "__init__.py").exists()}
     assert rooms == {
         "storage", "core", "models", "input", "output", "job", "attribution", "forecast", "submit", "analysis", "bench",
-        "cli", "unpickling", "show", "report", "decoding", "extraction",
+        "cli", "unpickling", "show", "report", "dashboard", "decoding", "extraction",
     }  # fmt: skip
     assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in rooms)

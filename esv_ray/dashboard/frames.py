@@ -1,0 +1,70 @@
+"""Pictures of the elements of videos, small, whatever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+from esv_ray.dashboard.index import Index
+from esv_ray.dashboard.video import stored_video
+from esv_ray.errors import DataError, SpecError
+from esv_ray.report.thumbnails import SIDE, check_pillow, shrunk
+from esv_ray.show.media import pictures_of
+from esv_ray.show.read import attributed
+from esv_ray.show.video import AttributedVideo
+
+Source = Callable[[AttributedVideo, Sequence[int]], Sequence[bytes | None]]
+"""From a video of the output and positions of elements to the files of their pictures; None for one without."""
+SIDES = {"small": SIDE, "large": 640}
+"""Most pixels of the longer side, by the size that is asked for."""
+_PICTURES, _VIDEOS = 512, 64  # kept in memory; a large picture has some 50 kB
+
+
+class Frames:
+    """Pictures of the elements of an output's videos.
+
+    Args:
+        index: of the output.
+        source: of the pictures.
+    """
+
+    def __init__(self, index: Index, source: Source) -> None:
+        check_pillow()
+        self._index, self._source = index, source
+        self._video = lru_cache(_VIDEOS)(self._read)
+        self._picture = lru_cache(_PICTURES)(self._made)
+
+    def picture(self, video_id: str, n_elements: int | None, element: int, size: str) -> bytes:
+        """Return the picture of an element as WebP.
+
+        Args:
+            video_id: the video, which is looked up in the output.
+            n_elements: its length; None: the longest.
+            element: position.
+            size: one of `SIDES`.
+
+        Raises:
+            DataError: there is no such video or element, or no picture of it that can be decoded.
+            SpecError: the size is unknown, or the video was not attributed at that length.
+        """
+        if size not in SIDES:
+            raise SpecError(f"size: expected one of {', '.join(SIDES)}, got {size!r:.80}")
+        return self._picture(video_id, n_elements, element, SIDES[size])
+
+    def _read(self, video_id: str, n_elements: int | None) -> AttributedVideo:
+        return attributed(self._index.analyzed.manifest, stored_video(self._index, video_id, n_elements))
+
+    def _made(self, video_id: str, n_elements: int | None, element: int, side: int) -> bytes:
+        video = self._video(video_id, n_elements)
+        if element >= video.n:
+            raise DataError(f"element: expected one of 0 to {video.n - 1}, got {element}")
+        (data,) = self._source(video, [element])
+        small = None if not data else shrunk(data, side)
+        if small is None:
+            raise DataError(f"no picture of frame {int(video.frame_index[element])} that can be shown")
+        return small
+
+
+def folder_of_pictures(media: str) -> Source:
+    """Return the source for a folder with pictures of the frames, VIDEO_ID/NUMBER.jpg, .png or .webp."""
+    return partial(pictures_of, media)
