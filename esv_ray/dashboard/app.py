@@ -150,6 +150,8 @@ def _frame(shown: Dashboard, asked: Mapping[str, str]) -> Response:
         number_of("element", asked.get("element", "")),
         asked.get("size") or "large",
     )
+    if data is None:  # not 404, which browsers tell of as an error of the page
+        return Response(status_code=204)
     return Response(data, media_type="image/webp", headers=_AN_HOUR)
 
 

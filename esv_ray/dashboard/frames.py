@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 
 from esv_ray.dashboard.index import Index
 from esv_ray.dashboard.video import stored_video
-from esv_ray.errors import DataError, SpecError
+from esv_ray.errors import DataError, SpecError, StorageError
 from esv_ray.report.thumbnails import SIDE, check_pillow, shrunk
 from esv_ray.show.media import pictures_of
 from esv_ray.show.read import attributed
@@ -34,8 +34,8 @@ class Frames:
         self._video = lru_cache(_VIDEOS)(self._read)
         self._picture = lru_cache(_PICTURES)(self._made)
 
-    def picture(self, video_id: str, n_elements: int | None, element: int, size: str) -> bytes:
-        """Return the picture of an element as WebP.
+    def picture(self, video_id: str, n_elements: int | None, element: int, size: str) -> bytes | None:
+        """Return the picture of an element as WebP; None if there is none that can be decoded.
 
         Args:
             video_id: the video, which is looked up in the output.
@@ -44,7 +44,7 @@ class Frames:
             size: one of `SIDES`.
 
         Raises:
-            DataError: there is no such video or element, or no picture of it that can be decoded.
+            DataError: there is no such video or element, or the storage refuses.
             SpecError: the size is unknown, or the video was not attributed at that length.
         """
         if size not in SIDES:
@@ -54,15 +54,17 @@ class Frames:
     def _read(self, video_id: str, n_elements: int | None) -> AttributedVideo:
         return attributed(self._index.analyzed.manifest, stored_video(self._index, video_id, n_elements))
 
-    def _made(self, video_id: str, n_elements: int | None, element: int, side: int) -> bytes:
+    def _made(self, video_id: str, n_elements: int | None, element: int, side: int) -> bytes | None:
         video = self._video(video_id, n_elements)
         if element >= video.n:
             raise DataError(f"element: expected one of 0 to {video.n - 1}, got {element}")
-        (data,) = self._source(video, [element])
-        small = None if not data else shrunk(data, side)
-        if small is None:
-            raise DataError(f"no picture of frame {int(video.frame_index[element])} that can be shown")
-        return small
+        try:
+            (data,) = self._source(video, [element])
+        except StorageError:
+            raise
+        except DataError:  # no pictures of this video
+            return None
+        return shrunk(data, side) if data else None
 
 
 def folder_of_pictures(media: str) -> Source:

@@ -13,7 +13,7 @@ import pytest
 
 from esv_ray.analysis.analyzed import open_output
 from esv_ray.dashboard import index as index_module
-from esv_ray.dashboard.index import Index
+from esv_ray.dashboard.index import Index, Progress
 from esv_ray.errors import DataError
 from tests.support.dashboards import FAILED
 
@@ -62,7 +62,7 @@ def test_grows_with_an_unfinished_output(output: Path, tmp_path: Path) -> None:
     _wait(index, 2)
     before = index.query("SELECT * FROM listed ORDER BY video_id")
     assert len(before) == 128
-    assert not index.progress.done
+    assert index.progress == Progress(2, 2, 5)
     (tmp_path / late[0]).rename(growing / "videos" / late[0])
     _wait(index, 3)
     assert len(index.query("SELECT * FROM listed")) == 192

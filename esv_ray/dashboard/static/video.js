@@ -194,7 +194,11 @@ function caption(output, each, own, removable) {
   const role = each.roles.join(" and ") || "class";
   const left = own.classes.map((one) => one.class).filter((id) => id !== each.class);
   const remove = removable && left.length
-    ? made("a.remove", { href: address({ classes: left.join(",") }), "aria-label": `Remove ${className(output, each.class)}` }, "×") : null;
+    ? made("button.remove", {
+        type: "button", "aria-label": `Remove ${className(output, each.class)}`,
+        onclick: () => go(address({ classes: left.join(",") })),
+      }, "×")
+    : null;
   return made("figcaption", {}, `${role[0].toUpperCase()}${role.slice(1)} `, made("b", {}, made("bdi", {}, className(output, each.class))), " ", remove,
     made("small", {}, each.equation.replaceAll(" - ", " − ")));
 }
@@ -296,7 +300,7 @@ function topScores(output, own) {
   return made("section.top-scores", { "aria-labelledby": "top-h" }, made("h2", { id: "top-h" }, "Largest scores"),
     made("p.reading", {}, "A class is added to the bars by a click.",
       missing ? ` This output keeps ESVs of: ${output.kept.join(", ")}. A job with --set classes=[top:5] keeps those of five classes.` : ""),
-    made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Largest scores" }, made("table", {}, made("tbody", {}, rows))));
+    made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table of scores" }, made("table", {}, made("tbody", {}, rows))));
 }
 
 function values(output, own) {
@@ -305,6 +309,6 @@ function values(output, own) {
   const rows = own.frames.map((frame, place) =>
     made("tr", {}, [String(place), String(frame), ...columns.map((each) => valued(each, place))].map((text) => made("td.n", {}, text))));
   return made("details", {}, made("summary", {}, "Values"),
-    made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Values" }, made("table.data", {},
+    made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table of values" }, made("table.data", {},
       made("thead", {}, made("tr", {}, heads.map((text) => made("th.n", { scope: "col" }, text)))), made("tbody", {}, rows))));
 }
