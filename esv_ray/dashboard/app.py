@@ -15,7 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from esv_ray import storage
+from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.dashboard.browse import ORDERS, number_of, page_of
+from esv_ray.dashboard.figures import NAMES, Figures, matrix_of
 from esv_ray.dashboard.frames import Frames
 from esv_ray.dashboard.guard import Access, Guard
 from esv_ray.dashboard.index import Index
@@ -47,7 +49,7 @@ class Dashboard:
 
 def application(shown: Dashboard, access: Access) -> Guard:
     """Return the application of a dashboard, guarded."""
-    texts = _texts()
+    texts, figures = _texts(), Figures(shown.index)
 
     def text(request: Request) -> Response:
         name = request.path_params.get("name", _PAGE)
@@ -61,6 +63,8 @@ def application(shown: Dashboard, access: Access) -> Guard:
         Route("/api/output", _answered(lambda request: JSONResponse(_output(shown)))),
         Route("/api/videos", _answered(lambda request: JSONResponse(_videos(shown, request.query_params)))),
         Route("/api/video", _answered(lambda request: JSONResponse(_video(shown, request.query_params)))),
+        Route("/api/figure", _answered(lambda request: JSONResponse(_figure(figures, request.query_params)))),
+        Route("/api/matrix", _answered(lambda request: JSONResponse(matrix_of(shown.index, request.query_params)))),
         Route("/frame", _answered(lambda request: _frame(shown, request.query_params))),
     ]
     return Guard(Starlette(routes=routes), access)
@@ -109,6 +113,7 @@ def _output(shown: Dashboard) -> dict[str, Any]:
         "lengths": [row["n_elements"] for row in lengths],
         "labeled": bool(analyzed.census.labelled),
         "orders": list(ORDERS),
+        "figures": [name for name in NAMES if analyzed.census.labelled or not FACETS[name].labelled],
         "media": shown.frames is not None,
         "other": None if shown.other is None else _place(shown.other.analyzed.output),
         "progress": asdict(index.progress) | {"done": index.progress.done},
@@ -139,6 +144,10 @@ def _video(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
             contrast=(contrast[0], contrast[1]) if contrast else None,
         ),
     )
+
+
+def _figure(figures: Figures, asked: Mapping[str, str]) -> dict[str, Any]:
+    return figures.figure(asked.get("name", ""), asked)
 
 
 def _frame(shown: Dashboard, asked: Mapping[str, str]) -> Response:

@@ -6,7 +6,8 @@ pages work from the first batch on, and no request reads a table of the output w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread, Timer
 from typing import Any
@@ -32,33 +33,35 @@ _MOST_REASON = 300  # characters
 _MAKE = """
 CREATE TABLE listed (
   video_id VARCHAR, n_elements INTEGER, unit INTEGER, n_frames INTEGER, status VARCHAR, reason VARCHAR,
-  label INTEGER, predicted INTEGER, correct BOOLEAN, score DOUBLE, evidential DOUBLE,
-  distracted DOUBLE, supporting INTEGER, best INTEGER, worst INTEGER,
-  difference DOUBLE, misled DOUBLE, misleading INTEGER
+  label INTEGER, predicted INTEGER, correct BOOLEAN, class INTEGER, score DOUBLE, evidential DOUBLE,
+  value DOUBLE, esv FLOAT[], stderr FLOAT[], distracted DOUBLE, supporting INTEGER, best INTEGER, worst INTEGER,
+  difference DOUBLE, difference_stderr DOUBLE, misled DOUBLE, misleading INTEGER
 )
 """
 _ADD = f"""
 INSERT INTO listed BY NAME
 SELECT v.video_id, v.n_elements, p.unit, v.n_frames, v.status, v.reason[:{_MOST_REASON}] AS reason,
   v.label, v.predicted, v.label = v.predicted AS correct,
-  e.probability AS score, e.probability - e.prior_probability AS evidential,
-  s.distracted, s.supporting, s.best, s.worst,
-  d.difference, CASE WHEN d.difference < 0 THEN -d.difference END AS misled, d.misleading
+  e.class, e.probability AS score, e.probability - e.prior_probability AS evidential,
+  s.value, s.esv, s.stderr, s.distracted, s.supporting, s.best, s.worst,
+  d.difference, d.difference_stderr, CASE WHEN d.difference < 0 THEN -d.difference END AS misled, d.misleading
 FROM videos AS v
 JOIN placed AS p USING (video_id, n_elements)
 LEFT JOIN (
-  SELECT video_id, n_elements, probability,
+  SELECT video_id, n_elements, class, probability,
     CASE WHEN getvariable('in_logits') THEN exp(prior) ELSE prior END AS prior_probability
   FROM explained
 ) AS e USING (video_id, n_elements)
 LEFT JOIN (
-  SELECT video_id, n_elements, -coalesce(list_sum(list_filter(esv, lambda x: x < 0)), 0) AS distracted,
+  SELECT video_id, n_elements, score AS value, esv::FLOAT[] AS esv, stderr::FLOAT[] AS stderr,
+    -coalesce(list_sum(list_filter(esv, lambda x: x < 0)), 0) AS distracted,
     len(list_filter(esv, lambda x: x > 0)) AS supporting,
     list_position(esv, list_max(esv)) - 1 AS best, list_position(esv, list_min(esv)) - 1 AS worst
   FROM sequences
 ) AS s USING (video_id, n_elements)
 LEFT JOIN (
-  SELECT video_id, n_elements, min(difference) AS difference, arg_min(element, difference) AS misleading
+  SELECT video_id, n_elements, min(difference) AS difference, arg_min(element, difference) AS misleading,
+    arg_min(stderr, difference) AS difference_stderr
   FROM differences GROUP BY ALL
 ) AS d USING (video_id, n_elements)
 """
@@ -98,11 +101,13 @@ class Index:
 
     - unit: place in `names` of the unit that has the video;
     - correct: whether the predicted class is the label; null without a label;
-    - score, evidential: probability of the class explained, and that minus its prior;
+    - class, score, evidential: the class explained, its probability, and that minus its prior;
+    - value, esv, stderr: of the class explained, the value of the full sequence (a logit, if ESVs are), and the ESVs
+      and their errors by element;
     - distracted, supporting, best, worst: absolute sum of the ESVs below 0, number of those above 0, and the elements
       with the largest and the smallest ESV, for the class explained;
-    - difference, misleading: of a misclassified video, the smallest ESV for the label minus that for the predicted
-      class, and its element; misled: the absolute value of the difference, if it is below 0.
+    - difference, difference_stderr, misleading: of a misclassified video, the smallest ESV for the label minus that
+      for the predicted class, its error, and its element; misled: the absolute value of a difference below 0.
     """
 
     def __init__(self, analyzed: Analyzed, *, memory: int = MEMORY) -> None:
@@ -116,6 +121,7 @@ class Index:
         self.names: list[str] = []
         self._con = connect(memory=memory, threads=_THREADS)
         self._con.execute(_MAKE)
+        add_priors(self._con, analyzed)
         self._lock = Lock()
         self._committed = len(analyzed.units)
         self._indexed = 0
@@ -157,7 +163,7 @@ class Index:
         analyzed = self.analyzed
         new = tuple(name for name in self._committed_names() if name not in known)
         with self._con.cursor() as con, reading(analyzed.output):
-            add_priors(con, analyzed)
+            con.execute(f"SET VARIABLE in_logits = {analyzed.in_logits}")
             for names in batches_of(replace(analyzed, units=new)) if new else ():
                 if self._closed.is_set():
                     return
@@ -173,15 +179,28 @@ class Index:
         Raises:
             DataError: it takes longer than `MOST_SECONDS`.
         """
+        with self.reader(MOST_SECONDS) as con:
+            found = con.execute(text, values)
+            names = [column[0] for column in found.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    @contextmanager
+    def reader(self, seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Return a connection to the index for queries of this package; temporary tables in it are its own.
+
+        Args:
+            seconds: after which its queries are interrupted.
+
+        Raises:
+            DataError: they were.
+        """
         with self._con.cursor() as con:
-            timer = Timer(MOST_SECONDS, con.interrupt)
+            timer = Timer(seconds, con.interrupt)
             timer.start()
             try:
-                found = con.execute(text, values)
-                names = [column[0] for column in found.description or ()]
-                return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+                yield con
             except duckdb.InterruptException:
-                raise DataError(f"the request took longer than {MOST_SECONDS:g} s; select fewer videos") from None
+                raise DataError(f"the request took longer than {seconds:g} s; select fewer videos") from None
             finally:
                 timer.cancel()
 

@@ -159,6 +159,7 @@ def test_no_picture_is_no_error(dashboard: Served, video_id: str, element: int) 
     assert (answer.status, answer.body) == (204, b"")
 
 
+@pytest.mark.slow
 def test_two_outputs(output: Path, wrong: dict[str, Any]) -> None:
     with served(str(output), compare=str(output)) as running:
         sides = [running.api("video", video=wrong["video_id"], side=side) for side in "ab"]

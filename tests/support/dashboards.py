@@ -67,9 +67,9 @@ class Served:
         connection.close()
         return found
 
-    def api(self, name: str, **asked: object) -> Any:
+    def api(self, question: str, /, **asked: object) -> Any:
         """Ask a question that must be answered."""
-        answer = self.ask(f"/api/{name}?{urlencode(asked)}")
+        answer = self.ask(f"/api/{question}?{urlencode(asked)}")
         assert answer.status == 200, answer.body
         return answer.json()
 

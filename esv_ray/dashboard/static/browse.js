@@ -1,18 +1,12 @@
 // The list of videos: search, filters, order and pages.
 
-import { classField, className } from "./classes.js";
-import { choice, counted, field, made, number, plain } from "./dom.js";
+import { className } from "./classes.js";
+import { counted, made, number, plain } from "./dom.js";
+import { change, chosen, filterFields, FILTERS, filterTags, NO_PAGE, restoreFocus } from "./filters.js";
 import { ask } from "./server.js";
-import { address, go } from "./state.js";
+import { address } from "./state.js";
 
-const FILTERS = ["q", "class", "label", "predicted", "outcome", "n", "status", "low", "high", "supporting", "best", "worst", "misleading"];
-const ASKED = [...FILTERS, "order", "descending", "after", "before"];
-const WAIT_MS = 250; // after the last letter of a search
-const NO_PAGE = { after: null, before: null };
-const TAGS = {
-  supporting: "supporting elements", best: "most supporting element", worst: "most distracting element",
-  misleading: "most misleading element",
-};
+const PAGING = ["order", "descending", "after", "before"];
 const COLUMNS = [
   { name: "id", title: "Video", first: "" },
   { title: "Label", of: (row, output) => className(output, row.label) },
@@ -35,8 +29,8 @@ function outcome(row) {
 }
 
 export async function browse(output, parameters, signal) {
-  const chosen = Object.fromEntries(ASKED.map((name) => [name, parameters.get(name)]));
-  const page = await ask("videos", chosen, signal);
+  const paging = Object.fromEntries(PAGING.map((name) => [name, parameters.get(name)]));
+  const page = await ask("videos", { ...chosen(parameters), ...paging }, signal);
   const table = page.rows.length ? listOf(output, page.rows, parameters) : empty(output, parameters);
   const update = made("button.update", { type: "button", hidden: true, onclick: () => dispatchEvent(new Event("moved")) });
   addEventListener("grown", (event) => {
@@ -47,82 +41,14 @@ export async function browse(output, parameters, signal) {
     title: `Videos: ${plain(output.output)}`,
     content: [
       made("h1", {}, "Videos"),
-      filters(output, parameters),
-      tags(parameters),
+      filterFields(output, parameters),
+      filterTags(output, parameters, className),
       made("p.count", { role: "status" }, counted(page.total, "video"), update),
       table,
       pages(page),
     ],
-    ready: () => restore(),
+    ready: restoreFocus,
   };
-}
-
-/** Keep the search focused while the list below it changes. */
-let focused = null;
-function restore() {
-  const control = focused && document.getElementById(focused.id);
-  if (control) {
-    control.focus();
-    if (focused.at !== null) control.setSelectionRange?.(focused.at, focused.at);
-  }
-  focused = null;
-}
-
-function change(changes, control) {
-  focused = { id: control.id, at: control.type === "search" ? control.selectionStart : null };
-  go(address({ ...NO_PAGE, ...changes }));
-}
-
-function filters(output, parameters) {
-  const of = (name) => parameters.get(name) ?? "";
-  let timer;
-  const search = made("input", {
-    type: "search", id: "search", value: of("q"), placeholder: "part of an id", maxlength: 1000, autocomplete: "off", spellcheck: "false",
-    oninput: () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => change({ q: search.value }, search), WAIT_MS);
-    },
-  });
-  let role = ["label", "predicted"].find((name) => parameters.has(name)) ?? "class";
-  const setClass = (name, value, control) => change({ class: null, label: null, predicted: null, [name]: value }, control);
-  const { input, list } = classField(output, parameters.get(role), (value) => setClass(role, value, input));
-  const select = (label, name, options) => {
-    const control = choice(options, of(name), (value) => change({ [name]: value }, control));
-    return field(label, control);
-  };
-  const roles = choice([["class", "label or predicted"], ["label", "label"], ["predicted", "predicted"]], role, (value) => {
-    if (parameters.has(role)) setClass(value, parameters.get(role), roles);
-    else role = value;
-  });
-  const bound = (label, name) => {
-    const control = made("input", {
-      type: "number", min: 0, max: 1, step: "any", value: of(name), placeholder: name === "low" ? "0" : "1",
-      onchange: () => control.reportValidity() && change({ [name]: control.value }, control),
-    });
-    return field(label, control);
-  };
-  const outcomes = [["", "any"], ["right", "right"], ["wrong", "wrong"], ["unlabeled", "no label"]];
-  const statuses = [["", "any"], ["ok", "ok"], ["skipped", "skipped"], ["failed", "failed"]];
-  return made("form.filters", { role: "search", "aria-label": "Videos", onsubmit: (event) => event.preventDefault() },
-    field("Search (/)", search),
-    field("Class", input), list, field("Class is the", roles),
-    output.labeled ? select("Outcome", "outcome", outcomes) : null,
-    output.lengths.length > 1
-      ? select("Elements", "n", [["", "any"], ...output.lengths.map((n) => [String(n), String(n)])]) : null,
-    select("Status", "status", statuses),
-    bound("Score from", "low"), bound("Score to", "high"),
-  );
-}
-
-/** Filters that figures set, each with a way to remove it; and a way to remove all filters. */
-function tags(parameters) {
-  const set = Object.keys(TAGS).filter((name) => parameters.has(name));
-  const any = FILTERS.some((name) => parameters.get(name));
-  if (!any) return null;
-  const none = Object.fromEntries(FILTERS.map((name) => [name, null]));
-  return made("p.tags", {},
-    set.map((name) => made("a.tag", { href: address({ ...NO_PAGE, [name]: null }) }, `${TAGS[name]}: ${plain(parameters.get(name))} ×`)),
-    made("a", { href: address({ ...NO_PAGE, ...none }) }, "Remove all filters"));
 }
 
 function listOf(output, rows, parameters) {

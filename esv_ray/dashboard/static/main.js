@@ -2,8 +2,9 @@
 
 import { browse } from "./browse.js";
 import { made, plain } from "./dom.js";
+import { figures } from "./figures.js";
 import { ask } from "./server.js";
-import { asked, followLinks } from "./state.js";
+import { address, asked, followLinks, listAddress } from "./state.js";
 import { video } from "./video.js";
 
 const POLL_MS = 3000;
@@ -22,7 +23,9 @@ async function show() {
     document.querySelector("#where").textContent = plain(output.output);
     tell();
     const parameters = asked();
-    const page = await (parameters.has("video") ? video : browse)(output, parameters, mine.signal);
+    const view = parameters.has("video") ? video : parameters.get("view") === "figures" ? figures : browse;
+    navigate(view === figures ? "figures" : view === browse ? "videos" : "");
+    const page = await view(output, parameters, mine.signal);
     if (mine.signal.aborted) return;
     main.replaceChildren(...page.content.filter((part) => part !== null));
     document.title = page.title;
@@ -39,6 +42,14 @@ async function show() {
 function failure(text) {
   return made("div.failure", {}, made("h1", {}, "This cannot be shown"), made("p", {}, plain(text)),
     made("p", {}, made("a", { href: "/" }, "All videos")));
+}
+
+/** Show the ways to the list and to the figures of the videos that are chosen. */
+function navigate(here) {
+  const list = new URL(listAddress(), location.href).searchParams;
+  const way = (name, text, changes) =>
+    made("a", { href: address({ ...changes, after: null, before: null }, list), "aria-current": name === here ? "page" : null }, text);
+  document.querySelector("#ways").replaceChildren(way("videos", "Videos", { view: null }), way("figures", "Figures", { view: "figures" }));
 }
 
 /** Say how much of the output is there. */

@@ -18,6 +18,12 @@ export function address(changes, from = asked()) {
   return text ? `/?${text}` : "/";
 }
 
+/** Return the address of the videos with these filters and of no others but those of the address. */
+export function videosAddress(filters) {
+  const page = { view: null, order: null, descending: null, after: null, before: null };
+  return address({ ...page, ...filters });
+}
+
 /** Return the address of the list that a video was chosen from. */
 export function listAddress() {
   return address(Object.fromEntries(OF_VIDEO.map((name) => [name, null])));
