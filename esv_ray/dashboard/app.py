@@ -128,21 +128,21 @@ def _videos(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _video(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
-    side = asked.get("side") or "a"
-    index = {"a": shown.index, "b": shown.other}.get(side)
-    if index is None:
-        raise SpecError(f"side: expected a, or b of a dashboard with --compare, got {side!r:.80}")
+    beside = asked.get("beside") == "1"
+    if beside and shown.other is None:
+        raise SpecError("beside: there is no second output; start the dashboard with --compare OUTPUT_B")
     contrast = _classes("contrast", asked)
     if len(contrast) not in (0, 2):
         raise SpecError(f"contrast: expected two classes, such as 3,7, got {len(contrast)}")
     return video_of(
-        index,
+        shown.index,
         Asked(
             video_id=_id(asked),
             n_elements=number_of("n", asked["n"]) if asked.get("n") else None,
             classes=_classes("classes", asked),
             contrast=(contrast[0], contrast[1]) if contrast else None,
         ),
+        shown.other if beside else None,
     )
 
 

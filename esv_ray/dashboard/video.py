@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from esv_ray.dashboard.index import Index
-from esv_ray.errors import DataError, SpecError, count_of
+from esv_ray.errors import DataError, EsvError, SpecError, count_of
 from esv_ray.report.drawings import HEIGHT, bars_svg, waterfall_svg
-from esv_ray.show.geometry import scale_of
+from esv_ray.show.geometry import Scale, scale_of
 from esv_ray.show.read import StoredVideo, attributed, read_stored
 from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
 
@@ -69,10 +69,14 @@ def stored_video(index: Index, video_id: str, n_elements: int | None) -> StoredV
     return read_stored(index.analyzed.output, index.names[row["unit"]], video_id, n)
 
 
-def video_of(index: Index, asked: Asked) -> dict[str, Any]:
-    """Return a video as JSON values.
+def video_of(index: Index, asked: Asked, other: Index | None = None) -> dict[str, Any]:
+    """Return a video as JSON values; one without ESVs has its status and the reason only.
 
-    A video without ESVs has its status and the reason only.
+    Args:
+        index: of the output.
+        asked: what is asked.
+        other: of a second output, in which the same is asked; the bars of both have one scale. What the second lacks is
+            said in the status and the reason of `other`.
 
     Raises:
         DataError: there is no such video, or a table cannot be read.
@@ -80,23 +84,63 @@ def video_of(index: Index, asked: Asked) -> dict[str, Any]:
     """
     if len(asked.classes) > MOST_CLASSES:
         raise SpecError(f"classes: expected at most {MOST_CLASSES}, got {len(asked.classes)}")
+    own = _read(index, asked)
+    if other is None:
+        return _told(own, [own])
+    try:
+        beside = _read(other, replace(asked, n_elements=own.n, contrast=None))
+    except EsvError as error:
+        return _told(own, [own]) | {"other": {"status": "missing", "reason": str(error)}}
+    return _told(own, [own, beside]) | {"other": _told(beside, [own, beside])}
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A video of an output, as far as it was read.
+
+    Attributes:
+        head: what its rows in the index say.
+        n: its length.
+        asked: what is asked of it.
+        stored, video: what the tables hold, and the asked classes of it; None for a video without ESVs.
+        shown: classes that are drawn.
+    """
+
+    head: Mapping[str, Any]
+    n: int
+    asked: Asked
+    stored: StoredVideo | None = None
+    video: AttributedVideo | None = None
+    shown: Sequence[ClassEsvs] = ()
+
+
+def _read(index: Index, asked: Asked) -> _Read:
     rows = rows_of(index, asked.video_id)
     failed = {row["n_elements"]: row for row in rows if row["status"] != "ok"}
     lengths = sorted(row["n_elements"] for row in rows if row["status"] == "ok")
     head = {name: rows[0][name] for name in ("video_id", "n_frames", "label")} | {"lengths": lengths}
     if not lengths or asked.n_elements in failed:
         row = rows[0] if asked.n_elements is None else failed.get(asked.n_elements, rows[0])
-        return head | {"n": row["n_elements"], "status": row["status"], "reason": row["reason"]}
+        return _Read(head | {"status": row["status"], "reason": row["reason"]}, row["n_elements"], asked)
     stored = stored_video(index, asked.video_id, asked.n_elements)
     manifest = index.analyzed.manifest
     video = attributed(manifest, stored, [*asked.classes, *(asked.contrast or ())])
     shown = [each for each in video.classes if not asked.classes or each.class_id in asked.classes]
     if not asked.classes and asked.contrast:
-        shown = list(attributed(manifest, stored).classes[:MOST_CLASSES])
-    contrast = None if asked.contrast is None else _contrast(video, *asked.contrast)
-    return head | {
-        "n": video.n,
-        "status": "ok",
+        shown = list(attributed(manifest, stored).classes)
+    return _Read(head | {"status": "ok"}, video.n, asked, stored, video, shown[:MOST_CLASSES])
+
+
+def _told(read: _Read, beside: Sequence[_Read]) -> dict[str, Any]:
+    """Return a video as JSON values, drawn on the scale of those that are beside each other."""
+    stored, video = read.stored, read.video
+    if stored is None or video is None:
+        return {**read.head, "n": read.n}
+    contrast = read.asked.contrast
+    scale = _scale([each for one in beside for each in one.shown])
+    return {
+        **read.head,
+        "n": read.n,
         "predicted": video.predicted,
         "outcome": video.outcome,
         "unit": video.unit,
@@ -104,19 +148,23 @@ def video_of(index: Index, asked: Asked) -> dict[str, Any]:
         "frames": video.frame_index.tolist(),
         "kept": stored.kept,
         "top": _top(stored.row["scores"]),
-        "classes": _drawn(video, shown),
-        "contrast": contrast,
+        "classes": _drawn(video, read.shown, scale),
+        "contrast": None if contrast is None else _contrast(video, *contrast),
         "heat": _heat(stored),
     }
 
 
-def _drawn(video: AttributedVideo, shown: Sequence[ClassEsvs]) -> list[dict[str, Any]]:
-    """Return classes with their values and drawings, all bars on one scale."""
+def _scale(shown: Sequence[ClassEsvs]) -> Scale:
+    """Return a scale that holds ESVs and their errors."""
     ends: list[FloatArray] = []
     for each in shown:
         error = 0.0 if each.stderr is None else each.stderr
         ends += [each.esv, each.esv - error, each.esv + error]
-    scale = scale_of(ends, HEIGHT)
+    return scale_of(ends, HEIGHT)
+
+
+def _drawn(video: AttributedVideo, shown: Sequence[ClassEsvs], scale: Scale) -> list[dict[str, Any]]:
+    """Return classes with their values and drawings."""
     return [
         {
             "class": each.class_id,
@@ -151,15 +199,13 @@ def _contrast(video: AttributedVideo, first: int, second: int) -> dict[str, Any]
                 "cannot be had from the errors of both, since both ESVs come from the same subsequences."
             )
     each = ClassEsvs(-1, "the difference", a.score - b.score, a.prior - b.prior, esv, stderr)
-    error = 0.0 if stderr is None else stderr
-    scale = scale_of([esv, esv - error, esv + error], HEIGHT)
     alt = f"ESVs of {count_of(video.n, 'element')} for {a.title} minus those for {b.title}"
     return {
         "first": first,
         "second": second,
         "esv": _numbers(esv),
         "stderr": None if stderr is None else _numbers(stderr),
-        "bars": bars_svg(video, each, scale, alt),
+        "bars": bars_svg(video, each, _scale([each]), alt),
         "note": note,
     }
 

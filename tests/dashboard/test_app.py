@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from PIL import Image
 
 from esv_ray.show.read import read_video
 from tests.analysis.test_database import copy_to
-from tests.support.dashboards import FAILED, NEW_IDS, Served, served
+from tests.dashboard.conftest import SHAPE
+from tests.support.dashboards import FAILED, NEW_IDS, Served, made_up, served
 from tests.support.facet_tables import HOSTILE
 from tests.support.s3_server import S3Server, client
 
@@ -88,7 +91,7 @@ def test_any_id_is_found(dashboard: Served, video_id: str) -> None:
         ("video?video=video-00000010&classes=11,99", 400, "expected one whose ESVs are kept"),
         ("video?video=video-00000010&classes=x", 400, "classes: expected a number"),
         ("video?video=video-00000010&contrast=1", 400, "contrast: expected two classes"),
-        ("video?video=video-00000010&side=b", 400, "side: expected a"),
+        ("video?video=video-00000010&beside=1", 400, "start the dashboard with --compare"),
         ("video?video=video-00000010&classes=0,1,2,3,4,5,6,7,8", 400, "expected at most 8, got 9"),
         ("videos?order=none", 400, "order: expected one of"),
     ],
@@ -160,11 +163,20 @@ def test_no_picture_is_no_error(dashboard: Served, video_id: str, element: int) 
 
 
 @pytest.mark.slow
-def test_two_outputs(output: Path, wrong: dict[str, Any]) -> None:
-    with served(str(output), compare=str(output)) as running:
-        sides = [running.api("video", video=wrong["video_id"], side=side) for side in "ab"]
-        assert sides[0] == sides[1]
-        assert running.api("output")["other"] == str(output)
+def test_two_outputs(output: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """Both have their own values, on one scale; a video that the second lacks is told."""
+    other = made_up(tmp_path / "other", replace(SHAPE, videos=200), seed=1)
+    with served(str(output), compare=str(other)) as running:
+        assert running.api("output")["other"] == str(other)
+        own = running.api("video", video=wrong["video_id"], beside=1)
+        video = read_video(str(other), wrong["video_id"])
+        np.testing.assert_allclose(own["other"]["classes"][0]["esv"], video.classes[0].esv, atol=1e-6)
+        ticks = [re.findall(r'<text class="t".*?</text>', each["classes"][0]["bars"]) for each in (own, own["other"])]
+        assert ticks[0] == ticks[1]
+        missing = running.api("video", video="video-00000250", beside=1)
+        assert missing["status"] == "ok"
+        assert missing["other"]["status"] == "missing"
+        assert "expected a video of the output" in missing["other"]["reason"]
 
 
 @pytest.mark.slow

@@ -11,13 +11,9 @@ const MOST_PICTURES = 64; // of a long sequence, those nearest to the element th
 export async function video(output, parameters, signal) {
   const chosen = {
     video: parameters.get("video"), n: parameters.get("length"), classes: parameters.get("classes"),
-    contrast: parameters.get("contrast"),
+    contrast: parameters.get("contrast"), beside: parameters.get("beside"),
   };
-  const beside = output.other !== null && parameters.get("beside") === "1";
-  const [own, other] = await Promise.all([
-    ask("video", chosen, signal),
-    beside ? ask("video", { ...chosen, side: "b" }, signal).catch((error) => unlessAborted(error)) : null,
-  ]);
+  const own = await ask("video", chosen, signal);
   const title = `${plain(own.video_id)}: ${plain(output.output)}`;
   const heading = [
     made("p.back", {}, made("a", { href: listAddress() }, "← Videos")),
@@ -30,19 +26,14 @@ export async function video(output, parameters, signal) {
     facts(output, own),
     lengths(own),
     steps.controls(),
-    beside ? sides(output, own, other, steps) : panels(output, own, steps),
-    output.other === null ? null : besideLink(output, beside),
+    own.other ? sides(output, own, steps) : panels(output, own, steps),
+    output.other === null ? null : besideLink(output, Boolean(own.other)),
     contrast(output, own, steps),
     heatMap(output, own, steps),
     topScores(output, own),
     values(output, own),
   ];
   return { title, content, ready: () => steps.begin(parameters.get("element"), signal) };
-}
-
-function unlessAborted(error) {
-  if (error.name === "AbortError") throw error;
-  return { status: "missing", reason: error.message };
 }
 
 function withoutEsvs(own) {
@@ -213,7 +204,7 @@ function panels(output, own, steps) {
   return made("section.video", { "aria-label": "ESVs" }, key(own), made("div.panels.two", {}, bars, falls));
 }
 
-function sides(output, own, other, steps) {
+function sides(output, own, steps) {
   const column = (name, shown, removable) => made("div", {},
     made("p.side", {}, name), verdict(shown),
     shown.status === "ok"
@@ -221,7 +212,7 @@ function sides(output, own, other, steps) {
           shown.n === own.n ? steps.follow(drawing(each.bars)) : drawing(each.bars)))
       : made("p.empty", {}, plain(shown.reason ?? shown.status)));
   return made("section.video", { "aria-label": "ESVs of two outputs" }, key(own),
-    made("div.panels.two", {}, column(`A, ${plain(output.output)}`, own, true), column(`B, ${plain(output.other)}`, other, false)));
+    made("div.panels.two", {}, column(`A, ${plain(output.output)}`, own, true), column(`B, ${plain(output.other)}`, own.other, false)));
 }
 
 function besideLink(output, beside) {
