@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -54,18 +55,29 @@ def test_serves_until_it_is_interrupted(output: Path, tmp_path: Path, ending: si
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary), "ESV_DASHBOARD_TOKEN": TOKEN}
-    with Process(["dashboard", str(output), "--port", "0"], environment=environment) as process:
+    process = Process(["dashboard", str(output), "--port", "0"], environment=environment)
+    try:
         assert process.stdout is not None
         line = process.stdout.readline()
         address = urlsplit(next(word for word in line.split() if word.startswith("http://")))
         assert TOKEN not in line
-        connection = http.client.HTTPConnection("127.0.0.1", address.port or 0, timeout=20)
-        connection.request("GET", "/api/videos", headers={"Authorization": f"Bearer {TOKEN}"})
-        answer = connection.getresponse()
-        assert (answer.status, b"video-00000000" in answer.read()) == (200, True)
-        connection.close()
-        os.kill(process.pid, ending)
-        out, err = process.communicate(20)
+        until = time.monotonic() + 60
+        while b"video-00000000" not in _asked(address.port or 0):  # it is not indexed yet
+            assert time.monotonic() < until
+        process.send_signal(ending)
+        out, err = process.communicate(60)
         assert (process.wait(), out, err.strip()) == (130, "", "esv: interrupted")
+    finally:
+        process.kill()
     assert sorted(output.rglob("*")) == before
     assert list(temporary.iterdir()) == []
+
+
+def _asked(port: int) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/api/videos", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    found = answer.read()
+    connection.close()
+    return found
