@@ -52,7 +52,8 @@ function figure(output, told) {
   const of = `${counted(told.videos, "video")} of ${counted(told.n, "element")}.`;
   const says = told.sentences.map((sentence) => made("p.says", {}, plain(sentence)));
   const parts = [heading, made("p.reading", {}, `${of}${output.lengths.length > 1 ? " Choose another number of elements above." : ""}`), ...says];
-  parts.push(made("p.reading", {}, made("b", {}, "How to read it."), ` ${told.reading}${told.figure?.wide.includes("data-go") ? " A click on a bar shows its videos." : ""}`));
+  parts.push(made("p.reading", {}, made("b", {}, "How to read it."), ` ${told.reading}`,
+    told.figure?.wide.includes("data-go") ? made("span.with-pointer", {}, " A click on a bar shows its videos.") : null));
   if (told.figure) parts.push(chart(told));
   parts.push(table(output, told));
   return parts;
