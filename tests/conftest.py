@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,9 @@ from esv_ray.machine import cores
 from esv_ray.models.saving import save_heads
 from tests.support.processes import mark_ours
 from tests.support.s3_server import S3Server, s3_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 mark_ours()
 # Nothing fails because the machine is busy: no example has a deadline.
@@ -109,3 +114,17 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def _one_thread() -> None:
     """Small tensors: a second thread costs more than it brings."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, one per process: tests that use it are of the group `browser`."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

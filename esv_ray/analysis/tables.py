@@ -183,16 +183,12 @@ def _read_batches(
     reads = [name for name in wanted if name in analyzed.tables]
     for name in wanted.keys() - {*reads}:
         con.register(name, SCHEMAS[name].empty_table())
-    counts = {each.name: each for facet in facets for each in facet.counts}.values()
     files = {facet.name: folder / f"{facet.name}.parquet" for facet in facets if facet.rows}
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
         for names in batches_of(analyzed):
             load_batch(con, analyzed, names, uses, reads)
-            for each in counts:
-                _count(con, each)
-            for values, of_values in pools.items():
-                add_rows(of_values, con.sql(values.query).to_arrow_table())
+            _add_batch(con, facets, pools)
             for facet in facets:
                 if facet.rows:
                     rows = con.sql(facet.rows).to_arrow_reader(_WRITTEN_ROWS)
@@ -203,6 +199,33 @@ def _read_batches(
                     for batch in rows:
                         writers[facet.name].write_batch(batch)
     return files
+
+
+def tables_of_batches(
+    con: duckdb.DuckDBPyConnection, facets: Sequence[Facet], batches: Iterable[object]
+) -> list[pa.Table]:
+    """Return the tables of facets without rows per video, from batches of whatever videos.
+
+    Args:
+        con: with the tables of `add_priors`; the tables of totals are made in it.
+        facets: of which none has `rows`.
+        batches: the tables that the facets use (`analysis/batches.py`) are in `con` when one of them is taken.
+    """
+    pools = {values: _pools_of(values) for facet in facets for values in facet.values}
+    with threadpool_limits(1):
+        for _ in batches:
+            _add_batch(con, facets, pools)
+        for values, of_values in pools.items():
+            _store_means(con, values, of_values)
+    return [_final(con, facet) for facet in facets]
+
+
+def _add_batch(con: duckdb.DuckDBPyConnection, facets: Sequence[Facet], pools: Mapping[Values, Sequence[Pool]]) -> None:
+    """Add a batch to the tables of counts, and to pools."""
+    for each in {each.name: each for facet in facets for each in facet.counts}.values():
+        _count(con, each)
+    for values, of_values in pools.items():
+        add_rows(of_values, con.sql(values.query).to_arrow_table())
 
 
 def _count(con: duckdb.DuckDBPyConnection, counts: Counts) -> None:

@@ -14,6 +14,7 @@ from esv_ray.cli.attribute import attribute, verify
 from esv_ray.cli.bench import bench
 from esv_ray.cli.compare import compare
 from esv_ray.cli.convergence import convergence
+from esv_ray.cli.dashboard import dashboard
 from esv_ray.cli.demo import demo
 from esv_ray.cli.explain import explain
 from esv_ray.cli.export import export
@@ -57,6 +58,7 @@ for command in (
     explain,
     report,
     export,
+    dashboard,
     sql,
     submit,
     render,

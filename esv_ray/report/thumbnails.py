@@ -83,9 +83,19 @@ def _of_video(media: Media, video: AttributedVideo) -> tuple[list[str | None], s
 
 
 def thumbnail(data: bytes) -> str | None:
-    """Return a picture as the data URL of a small WebP without its metadata; None if it cannot be decoded.
+    """Return a picture as the data URL of a small WebP; None if it cannot be decoded (`shrunk`)."""
+    small = shrunk(data, SIDE)
+    return None if small is None else f"data:image/webp;base64,{base64.b64encode(small).decode()}"
+
+
+def shrunk(data: bytes, side: int) -> bytes | None:
+    """Return a picture as a small WebP without its metadata; None if it cannot be decoded.
 
     A picture that claims more pixels than `_MOST_PIXELS` is not decoded.
+
+    Args:
+        data: JPEG, PNG or WebP of any size, or anything else.
+        side: most pixels of the longer side.
     """
     from PIL import Image, ImageOps
 
@@ -95,17 +105,17 @@ def thumbnail(data: bytes) -> str | None:
             with Image.open(BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     return None
-                picture.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes an eighth where that suffices
+                picture.draft("RGB", (2 * side, 2 * side))  # JPEG: decodes an eighth where that suffices
                 small = ImageOps.exif_transpose(picture).convert("RGB")
     # Decoders raise errors of many kinds for damaged pictures; none is a fault of the report.
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError, TypeError,
             Image.DecompressionBombError):  # fmt: skip
         return None
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     small.info.clear()  # a profile would be larger than the picture
     out = BytesIO()
     small.save(out, "WEBP", quality=_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return out.getvalue()
 
 
 def check_installed() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from esv_ray.output.layout import ATTRIBUTIONS, VIDEOS
 from esv_ray.output.manifest import Manifest, existing_manifest
 from esv_ray.output.schemas import SCHEMAS
 from esv_ray.parallel import READERS, in_parallel
+from esv_ray.show.chosen import chosen_classes, quoted
 from esv_ray.show.text import printable
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
@@ -30,6 +32,25 @@ _NEEDED = {  # columns; any others may be missing
 }
 _NAMED = 3  # ids or classes in an error
 _SUGGESTED_FROM = 100_000  # ids among which a similar one is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVideo:
+    """What the tables hold of a video at one length.
+
+    Attributes:
+        row: of the table `videos`.
+        esvs: its rows of the table `attributions`, of ESVs, ordered by class and element.
+    """
+
+    row: Mapping[str, Any]
+    esvs: pa.Table
+
+    @property
+    def kept(self) -> list[int]:
+        """The classes whose ESVs are kept, ascending."""
+        classes: list[int] = self.esvs.column("class").unique().to_pylist()
+        return classes
 
 
 def read_video(
@@ -50,9 +71,32 @@ def read_video(
     """
     manifest = existing_manifest(output)
     name, rows = _find(output, video_id)
+    return attributed(manifest, _stored(output, name, rows, video_id, n_elements), classes)
+
+
+def read_stored(output: str, unit: str, video_id: str, n_elements: int | None = None) -> StoredVideo:
+    """Read what the tables hold of a video whose unit is known.
+
+    Args:
+        output: of a job, finished or not.
+        unit: file name of the unit.
+        video_id: the video.
+        n_elements: the length; None: the longest.
+
+    Raises:
+        DataError: the unit cannot be read, or the video has no ESVs.
+        SpecError: the video was not attributed at that length.
+    """
+    rows = read_columns(output, VIDEOS, unit, None, pc.field("video_id") == video_id)
+    if not rows.num_rows:
+        raise DataError(f"{output}: expected a video {quoted(video_id)} in unit {unit}, found none")
+    return _stored(output, unit, rows, video_id, n_elements)
+
+
+def _stored(output: str, unit: str, rows: pa.Table, video_id: str, n_elements: int | None) -> StoredVideo:
     row = _row(output, rows, video_id, n_elements)
-    esvs = _esvs(output, name, pa.array([video_id]))
-    return _video(manifest, row, _of_sequence(esvs, video_id, row["n_elements"]), classes)
+    esvs = _esvs(output, unit, pa.array([video_id]))
+    return StoredVideo(row, _of_sequence(esvs, video_id, row["n_elements"]))
 
 
 def read_videos(output: str, units: Sequence[str], sequences: Sequence[tuple[str, int]]) -> list[AttributedVideo]:
@@ -82,8 +126,8 @@ def read_videos(output: str, units: Sequence[str], sequences: Sequence[tuple[str
         wanted = [row for row in rows if (row["video_id"], row["n_elements"]) in asked and row["status"] == "ok"]
         esvs = _esvs(output, name, ids)
         return {
-            (row["video_id"], row["n_elements"]): _video(
-                manifest, row, _of_sequence(esvs, row["video_id"], row["n_elements"]), ()
+            (row["video_id"], row["n_elements"]): attributed(
+                manifest, StoredVideo(row, _of_sequence(esvs, row["video_id"], row["n_elements"])), ()
             )
             for row in wanted
         }
@@ -95,7 +139,7 @@ def read_videos(output: str, units: Sequence[str], sequences: Sequence[tuple[str
     missing = [sequence for sequence in sequences if sequence not in found]
     if missing:
         video_id, n = missing[0]
-        raise DataError(f"{output}: expected ESVs of video {_quoted(video_id)} at {n} elements, found none")
+        raise DataError(f"{output}: expected ESVs of video {quoted(video_id)} at {n} elements, found none")
     return [found[sequence] for sequence in sequences]
 
 
@@ -114,8 +158,8 @@ def _find(output: str, video_id: str) -> tuple[str, pa.Table]:
             return name, read_columns(output, VIDEOS, name, None, pc.field("video_id") == video_id)
     known = [each for of_unit in ids for each in of_unit.unique().to_pylist()]
     near = difflib.get_close_matches(video_id, known, n=_NAMED) if len(known) < _SUGGESTED_FROM else []
-    hint = f"did you mean {', '.join(map(_quoted, near))}?" if near else f"it has, e.g., {_quoted(known[0])}"
-    raise DataError(f"{output}: expected a video {_quoted(video_id)} among {len(known)}, found none; {hint}")
+    hint = f"did you mean {', '.join(map(quoted, near))}?" if near else f"it has, e.g., {quoted(known[0])}"
+    raise DataError(f"{output}: expected a video {quoted(video_id)} among {len(known)}, found none; {hint}")
 
 
 def file_names(output: str) -> list[str]:
@@ -176,9 +220,9 @@ def _row(output: str, rows: pa.Table, video_id: str, n_elements: int | None) -> 
         if row["n_elements"] == n_elements:
             if row["status"] != "ok":
                 reason = printable(str(row["reason"]))
-                raise DataError(f"{output}: video {_quoted(video_id)} has no ESVs: {row['status']}, {reason}")
+                raise DataError(f"{output}: video {quoted(video_id)} has no ESVs: {row['status']}, {reason}")
             return row
-    raise SpecError(f"elements: video {_quoted(video_id)} was attributed with {lengths} elements, got {n_elements}")
+    raise SpecError(f"elements: video {quoted(video_id)} was attributed with {lengths} elements, got {n_elements}")
 
 
 def _esvs(output: str, name: str, ids: pa.Array) -> pa.Table:
@@ -193,13 +237,24 @@ def _of_sequence(esvs: pa.Table, video_id: str, n_elements: int) -> pa.Table:
     return esvs.filter((pc.field("video_id") == video_id) & (pc.field("n_elements") == n_elements))
 
 
-def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Sequence[str]) -> AttributedVideo:
-    kept = esvs.column("class").unique().to_pylist()
+def attributed(manifest: Manifest, stored: StoredVideo, classes: Sequence[str | int] = ()) -> AttributedVideo:
+    """Return a video with the ESVs of some classes.
+
+    Args:
+        manifest: of its output.
+        stored: the video.
+        classes: as for `read_video`; an `int` is always an id, even if a class has that number as its name.
+
+    Raises:
+        DataError: no ESVs are kept of it.
+        SpecError: no ESVs are kept of a class.
+    """
+    row, esvs, kept = stored.row, stored.esvs, stored.kept
     names, prior = manifest.model["classes"], np.array(manifest.model["prior"])
     in_logits = manifest.spec["estimator"]["output"] == "logit"
-    shown = _chosen(classes, kept, row["label"], row["predicted"], names)
+    shown = chosen_classes(classes, kept, row["label"], row["predicted"], names)
     if not shown:
-        raise DataError(f"video {_quoted(row['video_id'])}: its output keeps no ESVs of it; see `classes` of the spec")
+        raise DataError(f"video {quoted(row['video_id'])}: its output keeps no ESVs of it; see `classes` of the spec")
     parts = []
     for class_id in shown:
         of_class = esvs.filter(pc.equal(esvs.column("class"), class_id))
@@ -229,50 +284,3 @@ def _video(manifest: Manifest, row: dict[str, Any], esvs: pa.Table, classes: Seq
         evaluations=row["evaluations"],
         difference_stderr=None if errors is None else np.array(errors, np.float32),
     )
-
-
-def _chosen(
-    classes: Sequence[str], kept: Sequence[int], label: int | None, predicted: int, names: Sequence[str] | None
-) -> list[int]:
-    """Return the ids of the classes to show, each once.
-
-    Raises:
-        SpecError: there is no such class, or its ESVs are not kept.
-    """
-    if not classes:
-        usual = [class_id for class_id in dict.fromkeys((label, predicted)) if class_id in kept]
-        return [class_id for class_id in usual if class_id is not None] or list(kept)
-    chosen = []
-    for given in classes:
-        ids = _ids(given, label, predicted, names)
-        if len(ids) != 1 or ids[0] not in kept:
-            raise SpecError(_not_kept(given, ids, kept, names))
-        chosen.append(ids[0])
-    return list(dict.fromkeys(chosen))
-
-
-def _not_kept(given: str, ids: Sequence[int], kept: Sequence[int], names: Sequence[str] | None) -> str:
-    """Return what is wrong with a class to show: it has no ESVs, or there is none of this name."""
-    near = difflib.get_close_matches(given, names or (), n=1)
-    if names and not ids and near:
-        return f"class: there is no class {_quoted(given)}; did you mean {_quoted(printable(near[0]))}?"
-    known = ", ".join(str(each) if not names else f"{each} {printable(names[each])}" for each in kept[:_NAMED])
-    more = ", ..." if len(kept) > _NAMED else ""
-    advice = "`classes` of the job decides which are kept"
-    if names and len(ids) == 1 and ids[0] < len(names):
-        advice = f"to keep it, run esv attribute with --set 'classes=[label,predicted,{ids[0]}]' and another --output"
-    return f"class: expected one whose ESVs of this video are kept ({known}{more}), got {_quoted(given)}; {advice}"
-
-
-def _ids(given: str, label: int | None, predicted: int, names: Sequence[str] | None) -> list[int]:
-    """Return the ids that a text may mean: a role, a class name, or a number."""
-    if given == "label":
-        return [] if label is None else [label]
-    if given == "predicted":
-        return [predicted]
-    ids = [class_id for class_id, name in enumerate(names or ()) if name == given]
-    return ids or ([int(given)] if given.isascii() and given.isdigit() and len(given) < 10 else [])
-
-
-def _quoted(text: str) -> str:
-    return repr(text)[:100]

@@ -64,6 +64,6 @@ def test_every_package_has_its_tests() -> None:
     assert rooms == {
         "storage", "core", "models", "input", "output", "job", "attribution", "forecast", "submit", "analysis", "bench",
         "cli", "unpickling", "show", "report", "decoding", "extraction", "media", "training",
-        "export", "clips",
+        "export", "clips", "dashboard",
     }  # fmt: skip
     assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in rooms)

@@ -1,0 +1,1 @@
+"""The dashboard of an output: a server of its tables, and pages that explore them."""

@@ -1,0 +1,218 @@
+"""Pages of the videos of an output: filters, orders, and cursors, so that a page costs the same wherever it is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esv_ray.dashboard.index import Index
+from esv_ray.errors import SpecError
+
+MOST_ROWS = 200
+"""Of a page."""
+_MOST_TEXT = 1000  # characters of a parameter
+_LARGEST = 2**31 - 1
+ORDERS = {
+    "id": "video_id",
+    "score": "score",
+    "evidential": "evidential",
+    "misled": "misled",
+    "distracted": "distracted",
+    "supporting": "supporting",
+    "frames": "n_frames",
+}
+"""Columns by which videos can be ordered, by name."""
+_OUTCOMES = {"right": "correct", "wrong": "NOT correct", "unlabeled": "label IS NULL"}
+_STATUSES = ("ok", "skipped", "failed")
+_NUMBERS = ("label", "predicted", "class", "n", "supporting", "best", "worst", "misleading")
+_CONDITIONS = {
+    "q": "contains(lower(video_id), lower($q))",
+    "class": "(label = $class OR predicted = $class)",
+    "n": "n_elements = $n",
+    "low": "score >= $low",
+    "high": "score <= $high",
+    "status": "status = $status",
+} | {name: f"{name} = ${name}" for name in ("label", "predicted", "supporting", "best", "worst", "misleading")}
+_COLUMNS = (
+    "video_id, n_elements, n_frames, status, reason, label, predicted, correct, score, evidential, distracted, "
+    "supporting, best, worst, misled, misleading"
+)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which videos.
+
+    Attributes:
+        where: condition of SQL on the table `listed`.
+        values: of its parameters.
+    """
+
+    where: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some videos in an order.
+
+    Attributes:
+        rows: columns of the index but `unit`, by name.
+        total: number of videos of all pages.
+        before, after: cursors of the page before and after this one; None where there is none.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    total: int
+    before: str | None
+    after: str | None
+
+
+def filter_of(asked: Mapping[str, str]) -> Filter:
+    """Return the filter that the parameters of a request ask for; those that are no filters are left alone.
+
+    Args:
+        asked: q (a part of the id), label, predicted, class (label or predicted class), n (number of elements),
+            outcome (right, wrong, unlabeled), status, low and high (of the score), supporting (number of such
+            elements), best, worst and misleading (elements).
+
+    Raises:
+        SpecError: a value is not one that the parameter may have.
+    """
+    values: dict[str, Any] = {}
+    for name in _CONDITIONS:
+        text = asked.get(name, "")
+        if not text:
+            continue
+        if name in _NUMBERS:
+            values[name] = number_of(name, text)
+        elif name in ("low", "high"):
+            values[name] = _share(name, text)
+        else:
+            values[name] = _text(name, text)
+    if values.get("status", "ok") not in _STATUSES:
+        raise SpecError(f"status: expected one of {', '.join(_STATUSES)}, got {values['status']!r:.80}")
+    conditions = [_CONDITIONS[name] for name in values]
+    outcome = asked.get("outcome", "")
+    if outcome:
+        if outcome not in _OUTCOMES:
+            raise SpecError(f"outcome: expected one of {', '.join(_OUTCOMES)}, got {outcome!r:.80}")
+        conditions.append(_OUTCOMES[outcome])
+    return Filter(" AND ".join(conditions) or "true", values)
+
+
+def page_of(index: Index, asked: Mapping[str, str]) -> Page:
+    """Return a page of the videos of an output.
+
+    Args:
+        index: of the output.
+        asked: filters (`filter_of`); order, one of `ORDERS`; descending, 1 for yes; rows; after or before, a cursor of
+            another page of the same order.
+
+    Raises:
+        SpecError: a value is not one that the parameter may have.
+        DataError: the query takes too long.
+    """
+    chosen = filter_of(asked)
+    order = asked.get("order") or "id"
+    if order not in ORDERS:
+        raise SpecError(f"order: expected one of {', '.join(ORDERS)}, got {order!r:.80}")
+    descending = asked.get("descending") == "1"
+    most = min(MOST_ROWS, number_of("rows", asked.get("rows") or "50"))
+    backward = bool(asked.get("before"))
+    cursor = asked.get("before") or asked.get("after") or ""
+    key = _key(order, descending)
+    # Going back, the order is reversed, and so are the rows at the end. Equal keys are always in the order of the ids.
+    down, tie_down = descending != backward, backward
+    sign, tie_sign = "<>"[not down], "<>"[not tie_down]
+    where, values = chosen.where, dict(chosen.values)
+    if cursor:
+        where += (
+            f" AND ({key} {sign} $at OR ({key} = $at AND (video_id {tie_sign} $at_id OR "
+            f"(video_id = $at_id AND n_elements {tie_sign} $at_n))))"
+        )
+        values |= _place_of(cursor, order, descending)
+    direction, ties = (" DESC" if each else "" for each in (down, tie_down))
+    rows = index.query(
+        f"SELECT {_COLUMNS}, {key} AS place FROM listed WHERE {where} "
+        f"ORDER BY place{direction}, video_id{ties}, n_elements{ties} LIMIT {most + 1}",
+        values,
+    )
+    more, rows = len(rows) > most, rows[:most]
+    if backward:
+        rows.reverse()
+    ends = [_cursor(rows[place]) for place in (0, -1)] if rows else [None, None]
+    ((total,),) = (
+        row.values() for row in index.query(f"SELECT count(*) AS n FROM listed WHERE {chosen.where}", chosen.values)
+    )
+    return Page(
+        rows=[{name: value for name, value in row.items() if name != "place"} for row in rows],
+        total=total,
+        before=ends[0] if (more if backward else bool(cursor)) else None,
+        after=ends[1] if (True if backward else more) else None,
+    )
+
+
+def number_of(name: str, text: str) -> int:
+    """Return a parameter that is a number from 0 on.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _LARGEST):
+        raise SpecError(f"{name}: expected a number from 0 to {_LARGEST}, got {text!r:.80}")
+    return int(text)
+
+
+def _key(order: str, descending: bool) -> str:
+    """Return the expression by which rows are ordered; rows without a value come last in either direction."""
+    column = ORDERS[order]
+    if column == "video_id":
+        return column
+    return f"coalesce({column}::DOUBLE, '{'-' if descending else ''}infinity'::DOUBLE)"
+
+
+def _cursor(row: Mapping[str, Any]) -> str:
+    at = row["place"] if isinstance(row["place"], str) or math.isfinite(row["place"]) else None
+    return base64.urlsafe_b64encode(json.dumps([at, row["video_id"], row["n_elements"]]).encode()).decode()
+
+
+def _place_of(cursor: str, order: str, descending: bool) -> dict[str, Any]:
+    """Return the values of the parameters that a cursor stands for.
+
+    Raises:
+        SpecError: it is none of this order.
+    """
+    try:
+        at, video_id, n = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+        if order == "id":
+            fits = isinstance(at, str)
+        else:
+            at = (-math.inf if descending else math.inf) if at is None else float(at)
+            fits = True
+        if fits and isinstance(video_id, str) and isinstance(n, int) and 0 <= n <= _LARGEST:
+            return {"at": at, "at_id": video_id, "at_n": n}
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        fits = False
+    raise SpecError(f"after, before: expected a cursor of a page in this order, got {cursor!r:.80}")
+
+
+def _text(name: str, text: str) -> str:
+    if len(text) > _MOST_TEXT:
+        raise SpecError(f"{name}: expected at most {_MOST_TEXT} characters, got {len(text)}")
+    return text
+
+
+def _share(name: str, text: str) -> float:
+    try:
+        value = float(text[:40])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SpecError(f"{name}: expected a finite number, got {text!r:.80}")
+    return value

@@ -1,0 +1,122 @@
+"""Pages of videos: together they are the whole list in its order, in either direction, for every order and filter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from esv_ray.dashboard.browse import ORDERS, Page, page_of
+from esv_ray.dashboard.index import Index
+from esv_ray.errors import SpecError
+from tests.support.dashboards import FAILED, Served
+
+Row = Mapping[str, Any]
+
+
+@pytest.fixture
+def index(dashboard: Served) -> Index:
+    return dashboard.shown.index
+
+
+def pages(index: Index, **asked: str) -> Iterator[Page]:
+    page = page_of(index, asked)
+    yield page
+    while page.after is not None:
+        page = page_of(index, asked | {"after": page.after})
+        yield page
+
+
+@pytest.mark.parametrize("descending", ["", "1"])
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_pages_are_the_whole_list_in_order(index: Index, order: str, descending: str) -> None:
+    found = list(pages(index, order=order, descending=descending, rows="70"))
+    rows = [row for page in found for row in page.rows]
+    assert [len(page.rows) for page in found] == [70, 70, 70, 70, 20]
+    assert {page.total for page in found} == {300}
+    assert len({row["video_id"] for row in rows}) == 300
+    keys = [row[ORDERS[order]] for row in rows]
+    known = [key for key in keys if key is not None]
+    assert keys == known + [None] * (300 - len(known)), "those without a value come last"
+    assert known == sorted(known, key=_by_bytes, reverse=bool(descending))
+    if order != "id":
+        ties = [[row["video_id"].encode() for row in rows if row[ORDERS[order]] == key] for key in set(keys)]
+        assert all(tie == sorted(tie) for tie in ties)
+
+
+@pytest.mark.parametrize("order", ["id", "misled", "supporting"])
+def test_going_back_leads_to_the_same_pages(index: Index, order: str) -> None:
+    asked = {"order": order, "descending": "1", "rows": "70"}
+    there = list(pages(index, **asked))
+    page, back = there[-1], [there[-1]]
+    while page.before is not None:
+        page = page_of(index, asked | {"before": page.before})
+        back.append(page)
+    assert [each.rows for each in reversed(back)] == [each.rows for each in there]
+    assert there[0].before is None
+    assert there[-1].after is None
+
+
+FILTERS: list[tuple[dict[str, str], Callable[[Row], bool]]] = [
+    ({"q": "SCRIPT"}, lambda row: "script" in row["video_id"].lower()),
+    ({"q": "00000/"}, lambda row: False),
+    ({"label": "3"}, lambda row: row["label"] == 3),
+    ({"class": "3"}, lambda row: 3 in (row["label"], row["predicted"])),
+    ({"predicted": "3", "outcome": "wrong"}, lambda row: row["predicted"] == 3 != row["label"]),
+    ({"outcome": "right", "low": "0.5"}, lambda row: bool(row["correct"]) and row["score"] >= 0.5),
+    ({"status": "failed"}, lambda row: row["video_id"] == FAILED),
+    ({"n": "6", "high": "0.01"}, lambda row: row["score"] is not None and row["score"] <= 0.01),
+    ({"best": "2", "supporting": "4"}, lambda row: row["best"] == 2 and row["supporting"] == 4),
+    ({"outcome": "unlabeled"}, lambda row: False),
+    ({"q": "%"}, lambda row: "%" in row["video_id"]),
+]
+
+
+@pytest.mark.parametrize(("asked", "fits"), FILTERS, ids=[str(asked) for asked, _ in FILTERS])
+def test_filters(index: Index, asked: dict[str, str], fits: Callable[[Row], bool]) -> None:
+    every = [row for page in pages(index, rows="200") for row in page.rows]
+    wanted = [row for row in every if fits(row)]
+    found = list(pages(index, rows="7", **asked))
+    assert [row for page in found for row in page.rows] == wanted
+    assert found[0].total == len(wanted)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"order": "video_id; DROP TABLE listed"},
+        {"label": "-1"},
+        {"label": "1 OR 1=1"},
+        {"n": "٣"},
+        {"low": "nan"},
+        {"high": "1e999"},
+        {"outcome": "x' OR '1'='1"},
+        {"status": "gone"},
+        {"q": "x" * 2000},
+        {"rows": "99999999999"},
+        {"after": "AAAA"},
+        {"after": "é"},
+        {"after": "WzEsMl0="},
+        {"before": "WyJhIiwgImEiLCAtMV0="},
+        {"after": "W1sxXSwgImEiLCAxXQ==", "order": "score"},
+    ],
+    ids=str,
+)
+def test_refuses_what_is_no_value(index: Index, asked: dict[str, str]) -> None:
+    with pytest.raises(SpecError, match="expected"):
+        page_of(index, asked)
+    assert page_of(index, {}).total == 300
+
+
+def test_a_page_is_bounded(index: Index) -> None:
+    assert len(page_of(index, {"rows": "2000000000"}).rows) == 200
+
+
+def _by_bytes(key: object) -> tuple[float, bytes]:
+    if isinstance(key, str):
+        return 0.0, key.encode()
+    assert isinstance(key, int | float)
+    assert math.isfinite(key)
+    return float(key), b""
