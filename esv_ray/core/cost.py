@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
+from esv_ray.core.adjusted.build import sizes_of
 from esv_ray.core.adjusted.marginals import operator_sizes
-from esv_ray.core.adjusted.plan import sizes_of
 from esv_ray.core.recipe import closed_form, evaluated_scales, is_constant, longest_scale
 from esv_ray.core.regression.design import subsequences_of
 from esv_ray.core.regression.surrogate import of_heads, of_logits, of_values

@@ -8,8 +8,8 @@ from math import comb, inf, log
 
 import torch
 
+from esv_ray.core.adjusted.build import sizes_of
 from esv_ray.core.adjusted.marginals import operator_sizes
-from esv_ray.core.adjusted.plan import sizes_of
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.recipe import longest_scale, widest_scale
