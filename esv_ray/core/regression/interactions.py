@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 MAX_SINGLE_BINS = 24  # elements; in shorter sequences each element is its own bin
-_BINS = 16  # number of bins of longer sequences
+BINS = 16  # number of bins of longer sequences
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def interactions(n: int, order: int, *, bins: int | None = None, triple_bins: in
         bins: most bins of pairs; None: one per element up to 24 elements, 16 of nearly equal size beyond.
         triple_bins: most bins of triples; None: the same number.
     """
-    count = min(n if n <= MAX_SINGLE_BINS else _BINS, bins or n)
+    count = min(n if n <= MAX_SINGLE_BINS else BINS, bins or n)
     return Interactions(n, _runs(n, count), _runs(n, min(count, triple_bins or n)), order)
 
 

@@ -25,12 +25,12 @@ import torch
 
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.regression.design import subsequences_of
-from esv_ray.core.regression.interactions import MAX_SINGLE_BINS, BoolArray, FloatArray, Interactions
+from esv_ray.core.regression.interactions import BINS, MAX_SINGLE_BINS, BoolArray, FloatArray, Interactions
 from esv_ray.core.regression.readout import CORRELATION, LEAST_MISSING, Node
-from esv_ray.core.regression.surrogate import Expectation, contrasts_of_inverse, inverse, of_values
+from esv_ray.core.regression.surrogate import Expectation, contrasts_of_inverse, inverse
 
 _MOST_ROWS = 5  # T / n, at most
-_ELEMENTS = 4096  # whose memberships are multiplied at once: bounds the memory beside the result
+ELEMENTS_AT_ONCE = 4096  # whose memberships are multiplied at once: bounds the memory beside the result
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def is_joint(n: int, rows: int, sizes: list[int]) -> bool:
 
 def joint_rows(n: int, rows: int, sizes: list[int]) -> int:
     """Return T, or more: values of each of the sizes below n, but for those of single elements."""
-    bins = len(of_values(n, rows).features.sizes(2))
-    return sum(bins if k == 1 else int(min(rows, subsequences_of(n, k))) for k in sizes)
+    return sum(BINS if k == 1 else int(min(rows, subsequences_of(n, k))) for k in sizes)
 
 
 def join(nodes: list[Node], n: int, expected: Expectation, *, seed: int, with_estimates: bool = False) -> Joint:
@@ -194,8 +193,8 @@ def _overlaps(members: list[BoolArray], n: int) -> FloatArray:
     """Return (T, T): the number of elements that two subsequences share; whole numbers, exact in float32 to 2^24."""
     count = sum(len(member) for member in members)
     total = torch.zeros((count, count), dtype=torch.float32 if n < 2**24 else torch.float64)
-    for start in range(0, n, _ELEMENTS):
-        part = np.concatenate([member[:, start : start + _ELEMENTS] for member in members])
+    for start in range(0, n, ELEMENTS_AT_ONCE):
+        part = np.concatenate([member[:, start : start + ELEMENTS_AT_ONCE] for member in members])
         some = torch.from_numpy(part).to(total.dtype)
         total.addmm_(some, some.t())
     return np.asarray(total.double().numpy())
