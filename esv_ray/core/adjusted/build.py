@@ -29,7 +29,9 @@ from esv_ray.core.threads import one_thread
 _BORROWED = 0.25
 
 
-def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None, marginals: bool = False) -> AdjustedPlan:
+def build_adjusted(
+    n: int, *, rows: int, seed: int, scales: Scales | None, marginals: bool = False, joint: bool | None = None
+) -> AdjustedPlan:
     """Build the plan.
 
     Args:
@@ -38,15 +40,16 @@ def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None, margi
         seed: seed of the draws.
         scales: scales of the model's heads; None for a model that scores every size itself.
         marginals: whether it can give marginals; all else is the same with and without.
+        joint: whether sizes are read out together (n > 24); None: if that is faster (`is_joint`).
     """
+    together = is_joint(n, rows, sizes_of(n, scales)) if joint is None else joint
     with one_thread():
-        return _build(n, rows, seed, scales, marginals)
+        return _build(n, rows, seed, scales, marginals, together)
 
 
-def _build(n: int, rows: int, seed: int, scales: Scales | None, marginals: bool) -> AdjustedPlan:
+def _build(n: int, rows: int, seed: int, scales: Scales | None, marginals: bool, joint: bool) -> AdjustedPlan:
     looked = sizes_of(n, scales)
     smooth_from = 1 if scales is None else min(longest_scale(n, scales), max(n - 1, 1))
-    joint = is_joint(n, rows, looked)
     chosen = _nodes(n, rows, seed, scales, looked, smooth_from, joint=joint)
     readouts = _read_outs(chosen, n, rows, seed, joint=joint, marginals=marginals)
     expected = of_heads(n, rows)
