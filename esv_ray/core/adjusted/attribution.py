@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esv_ray.core.adjusted.features import add_means
 from esv_ray.core.adjusted.joint import JointValues
 from esv_ray.core.adjusted.marginals import combine, estimates_by_size
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
@@ -225,7 +226,7 @@ def _read_out(
         stop = min(start + batch.rows, size.count)
         out = scale[start:stop].view(stop - start, -1)
         if weights is not None:
-            _add_means(batch, size, weights, start, out)
+            add_means(batch.plan, size, weights, start, out)
         values = _values(batch, out)
         gathered.addmm_(size.readout[:, start:stop], values)
         for operator, product in products:
@@ -238,28 +239,6 @@ def _read_out(
     if estimates is not None:
         estimates.append((products[0][1], products[1][1]))
     return gathered, sample
-
-
-def _add_means(batch: _Batch, size: Size, weights: Tensor, start: int, out: Tensor) -> None:
-    """Add the surrogates' part of F to the scores out (R, B * columns) of a size's subsequences from `start` on.
-
-    Without a head, out is overwritten.
-    """
-    plan, n, stop = batch.plan, batch.plan.n, start + len(out)
-    if not size.single:
-        table = surrogate_features(plan, size.memberships(start, stop, n, out.dtype))
-        if size.evaluated:
-            out.addmm_(table.t(), weights, beta=1 + size.borrowed)
-        else:
-            torch.mm(table.t(), weights, out=out)
-        return
-    if size.evaluated:  # the shortest head: nothing is added
-        return
-    torch.sub(weights[:n].sum(dim=0) + weights[n], weights[start:stop], out=out)
-    if len(plan.pairs):
-        counts = torch.bincount(plan.bins).to(out.dtype)
-        held = counts[:, None] - torch.eye(len(counts), dtype=out.dtype, device=out.device)
-        out += (_pair_features(plan, held).t() @ weights[n + 1 :])[plan.bins[start:stop]]
 
 
 def _operators(size: Size, like: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -294,24 +273,6 @@ def _values(batch: _Batch, out: Tensor) -> Tensor:
     scores[..., batch.n_classes :] = -torch.inf
     values = batch.workspace.take("values", tuple(scores.shape))
     return torch.softmax(scores, dim=-1, out=values).view(len(out), -1)
-
-
-def surrogate_features(plan: AdjustedPlan, member: Tensor) -> Tensor:
-    """Return the surrogate's features (P, R) from memberships (n + 1, R): memberships, ones, and pairs by bins."""
-    if not len(plan.pairs):
-        return member
-    n, bins = plan.n, int(plan.bins[-1]) + 1
-    held = member[:n] if bins == n else member.new_zeros((bins, member.shape[1])).index_add_(0, plan.bins, member[:n])
-    return torch.cat([member, _pair_features(plan, held)])
-
-
-def _pair_features(plan: AdjustedPlan, held: Tensor) -> Tensor:
-    """Return the surrogate's pairs (P_2, R) from the number of elements that are held of each bin (G, R)."""
-    g, h = plan.pairs[:, 0], plan.pairs[:, 1]
-    if len(held) == plan.n:
-        return held[g] * held[h]
-    same = (g == h).to(held.dtype)[:, None]
-    return held[g] * (held[h] - same) / (1 + same)
 
 
 def _spread(batch: _Batch, residuals: list[Tensor], response: Tensor) -> Spread:

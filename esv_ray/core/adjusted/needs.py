@@ -5,7 +5,8 @@ from __future__ import annotations
 from esv_ray.core.adjusted.build import sizes_of
 from esv_ray.core.recipe import longest_scale
 from esv_ray.core.regression.interactions import BINS
-from esv_ray.core.regression.joint import ELEMENTS_AT_ONCE, is_joint, joint_rows
+from esv_ray.core.regression.joint import is_joint, joint_rows
+from esv_ray.core.regression.joint_rows import ELEMENTS_AT_ONCE
 from esv_ray.core.regression.surrogate import CONTRASTS
 from esv_ray.core.scales import Scales
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from esv_ray.core.adjusted.attribution import surrogate_features
+from esv_ray.core.adjusted.features import surrogate_features
 from esv_ray.core.adjusted.plan import AdjustedPlan, Size
 from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.lattices.lattice import Lattice

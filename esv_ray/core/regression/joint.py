@@ -21,16 +21,15 @@ from math import comb
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.regression.design import subsequences_of
-from esv_ray.core.regression.interactions import BINS, MAX_SINGLE_BINS, BoolArray, FloatArray, Interactions
-from esv_ray.core.regression.readout import CORRELATION, LEAST_MISSING, Node
+from esv_ray.core.regression.interactions import BINS, MAX_SINGLE_BINS, FloatArray, Interactions
+from esv_ray.core.regression.joint_rows import Rows, fine_numbers, overlaps, rows_of, spread_of
+from esv_ray.core.regression.readout import CORRELATION, Node
 from esv_ray.core.regression.surrogate import Expectation, contrasts_of_inverse, inverse
 
 _MOST_ROWS = 5  # T / n, at most
-ELEMENTS_AT_ONCE = 4096  # whose memberships are multiplied at once: bounds the memory beside the result
 
 
 @dataclass(frozen=True)
@@ -71,25 +70,6 @@ class Joint:
     weights: FloatArray
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """All rows, node by node.
-
-    Attributes:
-        nodes: the nodes.
-        places: rows of each node.
-        held: (T, G) elements held of each bin; for single nodes those of an element of the bin.
-        coarse: (T, F) coarse features, orders 1 and above.
-        noise: (nodes,) variance of a value's noise.
-    """
-
-    nodes: list[Node]
-    places: list[slice]
-    held: FloatArray
-    coarse: FloatArray
-    noise: FloatArray
-
-
 def is_joint(n: int, rows: int, sizes: list[int]) -> bool:
     """Return whether a plan of at most `rows` subsequences at each of some sizes below n is read out jointly.
 
@@ -108,12 +88,12 @@ def join(nodes: list[Node], n: int, expected: Expectation, *, seed: int, with_es
     """Build the operators; arguments as for `readout.read_out`. Nodes may be single."""
     features, shares = expected.features, expected.shares
     sizes = features.sizes(2).astype(np.float64)
-    rows = _rows_of(nodes, expected)
+    rows = rows_of(nodes, expected)
     prior = np.concatenate([np.full(len(sizes), shares.orders[0]), shares.variances(features)[1 + n :]])
     across = CORRELATION ** np.abs(np.subtract.outer(np.arange(len(nodes)), np.arange(len(nodes))))
-    fine = _fine_numbers(rows, n, shares.orders[0] * across)
+    fine = fine_numbers(rows, n, shares.orders[0] * across)
     order = [i for i, node in enumerate(nodes) if not node.single]
-    overlap = _overlaps([nodes[i].member for i in order], n)
+    overlap = overlaps([nodes[i].member for i in order], n)
     first = len(overlap)  # rows of sampled nodes come before those of single ones
     own_contrasts = _contrasts(rows, order, overlap, expected, seed)
     held = rows.held[:first]
@@ -151,90 +131,7 @@ def join(nodes: list[Node], n: int, expected: Expectation, *, seed: int, with_es
     )
 
 
-def _rows_of(nodes: list[Node], expected: Expectation) -> _Rows:
-    features, noise = expected.features, expected.shares.noise
-    sizes = features.sizes(2).astype(np.float64)
-    counts = [0 if node.single else len(node.member) for node in nodes]
-    ends = np.cumsum(counts)
-    places, held, coarse = [], [], []
-    single_start = int(ends[-1])
-    for node, count, end in zip(nodes, counts, ends.tolist(), strict=True):
-        if node.single:
-            places.append(slice(single_start, single_start + len(sizes)))
-            single_start += len(sizes)
-            own = np.eye(len(sizes)) if node.k == 1 else sizes - np.eye(len(sizes))
-        else:
-            places.append(slice(end - count, end))
-            own = features.held(node.member)
-        held.append(own)
-        coarse.append(np.concatenate([_bin_means(own, sizes, node.k), features.higher(own, node.k)], axis=1))
-    order = sorted(range(len(nodes)), key=lambda i: places[i].start)
-    return _Rows(
-        nodes,
-        places,
-        np.concatenate([held[i] for i in order]),
-        np.concatenate([coarse[i] for i in order]),
-        np.array([noise * max(1 - node.share, LEAST_MISSING) for node in nodes]),
-    )
-
-
-def _spread_of(n: int, k: int) -> float:
-    """Return the factor by which centered memberships are divided in features of order 1."""
-    return float(np.sqrt(k / n * (1 - k / n) * n))
-
-
-def _bin_means(held: FloatArray, sizes: FloatArray, k: int) -> FloatArray:
-    """Return (N, G): the coarse features of order 1, scaled so that each has the prior variance of an element's."""
-    n = int(sizes.sum())
-    return np.asarray((held / sizes - k / n) * np.sqrt(sizes) / _spread_of(n, k))
-
-
-def _overlaps(members: list[BoolArray], n: int) -> FloatArray:
-    """Return (T, T): the number of elements that two subsequences share; whole numbers, exact in float32 to 2^24."""
-    count = sum(len(member) for member in members)
-    total = torch.zeros((count, count), dtype=torch.float32 if n < 2**24 else torch.float64)
-    for start in range(0, n, ELEMENTS_AT_ONCE):
-        part = np.concatenate([member[:, start : start + ELEMENTS_AT_ONCE] for member in members])
-        some = torch.from_numpy(part).to(total.dtype)
-        total.addmm_(some, some.t())
-    return np.asarray(total.double().numpy())
-
-
-@dataclass(frozen=True)
-class _Fine:
-    """The fine part, given the single nodes' values.
-
-    Attributes:
-        covariance: (nodes, nodes) factor of the overlap of two nodes' subsequences.
-        single: (nodes, S) factor of the single nodes' values: in what they predict of the others' values, by
-            memberships, and of an element's coefficient; negative for size n - 1.
-    """
-
-    covariance: FloatArray
-    single: FloatArray
-
-
-def _fine_numbers(rows: _Rows, n: int, variance: FloatArray) -> _Fine:
-    """Condition the fine part on the single nodes.
-
-    Args:
-        rows: the rows.
-        n: number of elements.
-        variance: (nodes, nodes) prior covariance of an element's coefficients.
-    """
-    spreads = np.array([_spread_of(n, node.k) for node in rows.nodes])
-    covariance = variance / np.outer(spreads, spreads)
-    known = [i for i, node in enumerate(rows.nodes) if node.single]
-    signs = np.array([1.0 if rows.nodes[i].k == 1 else -1.0 for i in known])
-    across = covariance[:, known] * signs
-    seen = across[known] * signs[:, None] + np.diag(rows.noise[known])
-    single = np.linalg.solve(seen, across.T).T if known else across
-    return _Fine(covariance - single @ across.T, single)
-
-
-def _contrasts(
-    rows: _Rows, order: list[int], overlap: FloatArray, expected: Expectation, seed: int
-) -> list[FloatArray]:
+def _contrasts(rows: Rows, order: list[int], overlap: FloatArray, expected: Expectation, seed: int) -> list[FloatArray]:
     """Return the residual contrasts of every node; triples count as noise in them, as in `readout`."""
     features, shares = expected.features, expected.shares
     n, variances = features.n, shares.variances(features)
@@ -245,7 +142,7 @@ def _contrasts(
         node, place = rows.nodes[index], rows.places[index]
         if node.share >= 1:
             continue
-        single = shares.orders[0] / _spread_of(n, node.k) ** 2 * (overlap[place, place] - node.k**2 / n)
+        single = shares.orders[0] / spread_of(n, node.k) ** 2 * (overlap[place, place] - node.k**2 / n)
         value = rows.coarse[place, first : first + pairs]
         covariance = single + (value * variances[1 + n : 1 + n + pairs]) @ value.T + variances[0]
         covariance[np.diag_indices(len(value))] += sum(shares.orders[2:]) + rows.noise[index]
@@ -254,7 +151,7 @@ def _contrasts(
 
 
 def _inverse(
-    rows: _Rows,
+    rows: Rows,
     overlap: FloatArray,
     across: FloatArray,
     fine: FloatArray,
@@ -268,7 +165,7 @@ def _inverse(
         rows: the rows.
         overlap: (rows of sampled nodes, the same) overlap beyond that of the bins.
         across: (nodes, nodes) correlation of coefficients.
-        fine: (nodes, nodes) `_Fine.covariance`.
+        fine: (nodes, nodes) `Fine.covariance`.
         prior: (F,) variance of the coarse coefficients.
         intercept: variance of each node's mean.
         sizes: (G,) elements of each bin.
@@ -290,13 +187,11 @@ def _inverse(
 def _node_contrasts(features: Interactions, k: int) -> FloatArray:
     """Return (G, F): contrasts of the coarse features at size k, for the elements of each bin."""
     n, sizes = features.n, features.sizes(2)
-    single = (np.diag(1 / np.sqrt(sizes)) - np.sqrt(sizes) / n) * (n / (n - 1) / _spread_of(n, k))
+    single = (np.diag(1 / np.sqrt(sizes)) - np.sqrt(sizes) / n) * (n / (n - 1) / spread_of(n, k))
     return np.concatenate([single, features.bin_contrasts(k)], axis=1)
 
 
-def _own(
-    rows: _Rows, own: FloatArray, sizes: FloatArray, order: list[int]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _own(rows: Rows, own: FloatArray, sizes: FloatArray, order: list[int]) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return `own_fine`, the own part of `single`, and `own_coarse`: contrasts of nodes with all their subsequences.
 
     Args:
@@ -322,7 +217,7 @@ def _own(
     return numbers[:, order], numbers[:, known], coarse
 
 
-def _means(rows: _Rows, features: Interactions, across: FloatArray, prior: FloatArray, intercept: float) -> FloatArray:
+def _means(rows: Rows, features: Interactions, across: FloatArray, prior: FloatArray, intercept: float) -> FloatArray:
     """Return (nodes, T) covariances of the nodes' means with all rows; 0 for nodes whose mean is known."""
     out = np.zeros((len(rows.nodes), len(rows.held)))
     first, groups = 1 + features.n, len(features.sizes(2))
@@ -337,7 +232,7 @@ def _means(rows: _Rows, features: Interactions, across: FloatArray, prior: Float
 
 
 def _variances(
-    rows: _Rows,
+    rows: Rows,
     overlap: FloatArray,
     inverted: FloatArray,
     weight: FloatArray,
@@ -378,5 +273,5 @@ def _variances(
     return np.asarray(np.maximum(variance, 0.0))
 
 
-def _are_sampled(rows: _Rows) -> list[bool]:
+def _are_sampled(rows: Rows) -> list[bool]:
     return [not node.single for node in rows.nodes]
