@@ -69,10 +69,10 @@ class Interactions:
             (N, sum of counts).
         """
         q, spread = _center(self.n, k)
-        out = [np.ones((len(member), 1)), (member.astype(np.float64) - q) / spread / np.sqrt(self.n)]
+        out = [np.ones((1, len(member))), (member.T.astype(np.float64) - q) / spread / np.sqrt(self.n)]
         if self.order > 1:
-            out.append(self.higher(self.held(member), k))
-        return np.concatenate(out, axis=1)
+            out.append(self.higher(self.held(member), k).T)
+        return np.concatenate(out).T
 
     def held(self, member: FloatArray | BoolArray) -> FloatArray:
         """Return (N, G): how many elements of each bin the subsequences (N, n) hold."""
@@ -90,16 +90,20 @@ class Interactions:
             (N, sum of counts of these orders).
         """
         q, spread = _center(self.n, k)
-        out = [np.zeros((len(held), 0))]
+        # A feature after the other in memory: its factors are read and multiplied as wholes.
+        out = np.empty((sum(self.counts()[2:]), len(held)))
+        end = 0
         for d in range(2, self.order + 1):
             counts = np.add.reduceat(held, self._starts(d), axis=1)
             places = _places(tuple(self.sizes(d).tolist()), d)
-            table = _elementary(counts, self.sizes(d), q, d)
-            value = table[:, places[:, 0]]
+            table = np.ascontiguousarray(_elementary(counts, self.sizes(d), q, d).T)
+            value = out[end : end + len(places)]
+            end += len(places)
+            np.take(table, places[:, 0], axis=0, out=value)
             for column in places.T[1:]:
-                value *= table[:, column]
-            out.append(value / (spread**d * np.sqrt(comb(self.n, d))))
-        return np.concatenate(out, axis=1)
+                value *= table[column]
+            value /= spread**d * np.sqrt(comb(self.n, d))
+        return out.T
 
     def _starts(self, d: int) -> npt.NDArray[np.int64]:
         """Return the first bin of pairs in each bin of order d; each of these is a run of bins of pairs."""
