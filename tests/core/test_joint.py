@@ -103,6 +103,7 @@ def test_it_comes_back_from_its_tensors() -> None:
     assert torch.equal(one.stderr, other.stderr)
 
 
+@pytest.mark.slow
 def test_forms_have_the_scores_of_attributions() -> None:
     model, n = heads(4).to(dtype=torch.float64), 220
     estimator = Estimator("adjusted", m=36, iterations=1)
@@ -130,6 +131,7 @@ def test_plans_grow_linearly() -> None:
     assert max(tensor.numel() for size in long.sizes for tensor in tensor_fields(size).values()) < 20 * 2000
 
 
+@pytest.mark.slow
 def test_the_bound_covers_the_plan_and_is_linear() -> None:
     model = heads(8)
     sizes = Sizes.of(model)

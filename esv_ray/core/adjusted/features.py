@@ -33,7 +33,7 @@ def add_means(plan: AdjustedPlan, size: Size, weights: Tensor, start: int, out: 
         return
     torch.sub(weights[:n].sum(dim=0) + weights[n], weights[start:stop], out=out)
     if len(plan.pairs):
-        counts = torch.bincount(plan.bins).to(out.dtype)
+        counts = out.new_zeros(len(size.pair_response)).index_add_(0, plan.bins, out.new_ones(n))
         held = counts[:, None] - torch.eye(len(counts), dtype=out.dtype, device=out.device)
         out += (_pair_features(plan, held).t() @ weights[n + 1 :])[plan.bins[start:stop]]
 
