@@ -20,7 +20,7 @@ from esv_ray.core.plan import Plan, build_plan, plan_from_tensors
 from esv_ray.core.recipe import Recipe, evaluated_scales
 from esv_ray.machine import others_can_rename
 
-_FORMAT = 6  # increased when the plan of a recipe, or its tensors, change
+_FORMAT = 7  # increased when the plan of a recipe, or its tensors, change
 _CHEAP = 100_000  # subsequences times elements that are built faster than a file is read
 _ADJUSTED_WORK = 100  # work per subsequence of an adjusted plan, relative to Algorithm 1
 _KEPT_BYTES = 2 * 2**30

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb, expm1, inf, log1p
 
+from esv_ray.core.adjusted.build import sizes_of
 from esv_ray.core.adjusted.marginals import operator_sizes
-from esv_ray.core.adjusted.plan import sizes_of
+from esv_ray.core.adjusted.needs import joint_marginal_products, joint_operations, reads_jointly
 from esv_ray.core.recipe import closed_form, evaluated_scales, is_constant, longest_scale
 from esv_ray.core.regression.design import subsequences_of
 from esv_ray.core.regression.surrogate import of_heads, of_logits, of_values
@@ -91,14 +92,18 @@ def _adjusted(n: int, rows: int, scales: Scales | None, marginals: bool) -> Plan
     evaluations = sum(count for k, count in counts.items() if k in heads) + (n in heads)
     few = min(n, _MAX_COUNTED)
     terms = sum(of_heads(few, rows).features.counts()[:3])
-    work = 0
-    for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), fitted)):
-        width = sum(features.features.counts())
-        work += sum(2 * counts[k] * width**2 + width**3 for k in sizes)
+    work: float = 0
     products = 0
-    if marginals:
-        operators = operator_sizes(few, rows, sizes_of(few, scales))
-        work, products = work + operators.building, operators.products
+    if reads_jointly(n, rows, scales):
+        work = joint_operations(n, rows, scales)
+        products = joint_marginal_products(n, rows, scales) if marginals else 0
+    else:
+        for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), fitted)):
+            width = sum(features.features.counts())
+            work += sum(2 * counts[k] * width**2 + width**3 for k in sizes)
+        if marginals:
+            operators = operator_sizes(few, rows, sizes_of(few, scales))
+            work, products = work + operators.building, operators.products
     seconds = _SIZE_S * len(looked) + work / _FLOPS_S
     return PlanCost("adjusted", n, evaluations, True, max([*counts.values(), 1]), terms, seconds, products)
 

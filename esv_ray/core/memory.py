@@ -8,8 +8,9 @@ from math import comb, inf, log
 
 import torch
 
+from esv_ray.core.adjusted.build import sizes_of
 from esv_ray.core.adjusted.marginals import operator_sizes
-from esv_ray.core.adjusted.plan import sizes_of
+from esv_ray.core.adjusted.needs import joint_bytes, reads_jointly
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.recipe import longest_scale, widest_scale
@@ -138,6 +139,10 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
         working_set: bytes of a chunk's intermediate results.
     """
     heads = longest_scale(n, model.scales)
+    if reads_jointly(n, rows, model.scales):
+        width = model.columns * batch
+        plan = joint_bytes(n, rows, model.scales, width=width, itemsize=model.itemsize)
+        return plan + _working_bytes(model, n, heads, n, batch, working_set)
     largest = max(n, int(min(rows, widest_scale(n))))
     few = n <= _MAX_COUNTED
     terms = sum(of_values(n, rows).features.counts()) if few else n
@@ -209,6 +214,10 @@ def adjusted_marginal_bytes(model: Sizes, n: int, *, rows: int, batch: int) -> i
         rows: most subsequences per size.
         batch: number of videos.
     """
+    if reads_jointly(n, rows, model.scales):
+        shape = {"width": model.columns * batch, "itemsize": model.itemsize}
+        own = [joint_bytes(n, rows, model.scales, marginals=extra, **shape) for extra in (True, False)]
+        return own[0] - own[1] + marginal_bytes(model, n, batch=batch, estimated=len(sizes_of(n, model.scales)))
     few = min(n, _MAX_COUNTED)
     sizes = operator_sizes(few, rows, sizes_of(few, model.scales))
     states = sizes.sizes * sizes.rows * model.columns * batch * model.itemsize

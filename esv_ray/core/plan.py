@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
+from esv_ray.core.adjusted.build import build_adjusted
+from esv_ray.core.adjusted.plan import AdjustedPlan
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.exact.constant import ConstantPlan
 from esv_ray.core.exact.plan import LatticePlan, lattice_plan

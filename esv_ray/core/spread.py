@@ -22,7 +22,7 @@ class Spread:
 
     Attributes:
         rows: (R, B, C).
-        weights: (n, R), elements in the plan's order.
+        weights: (n, R), elements in the plan's order; (1, R) if they are the same for all.
         relabelling: (B, n) video element of each plan element; None: the identity.
         floor: smallest standard error, as a share of the mean |ESV|.
         bound: largest standard error of a class: 1 for a probability, whose ESVs lie in [-1, 1].
@@ -45,7 +45,10 @@ class Spread:
         batch, kinds = rows.shape[1:]
         scale = _scale(rows)
         variance = self.weights @ (rows / scale).square().reshape(len(rows), -1)
-        variance = per_video(variance, batch, kinds, self.relabelling)
+        if len(variance) == 1:
+            variance = variance.view(1, batch, kinds).transpose(0, 1).expand(batch, esv.shape[1], kinds).contiguous()
+        else:
+            variance = per_video(variance, batch, kinds, self.relabelling)
         scale = scale[:, None]  # (B, 1, K)
         if self.floor:
             variance += (self.floor * esv.abs().mean(dim=1, keepdim=True) / scale).square()

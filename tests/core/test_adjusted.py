@@ -17,7 +17,8 @@ from torch import Tensor
 
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.adjusted.attribution import attribute_adjusted
-from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted
+from esv_ray.core.adjusted.build import build_adjusted
+from esv_ray.core.adjusted.plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.exact.attribution import attribute
@@ -243,7 +244,7 @@ def test_a_plan_has_the_same_bits_with_any_number_of_threads() -> None:
     code = """if True:
         import sys, torch
         torch.set_num_threads(int(sys.argv[1]))
-        from esv_ray.core.adjusted.plan import build_adjusted
+        from esv_ray.core.adjusted.build import build_adjusted
         from esv_ray.core.scales import equal_scales
         import hashlib
         plan = build_adjusted(14, rows=200, seed=1, scales=equal_scales(4))

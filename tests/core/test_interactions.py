@@ -60,7 +60,7 @@ def test_means_over_subsets_are_the_same_expression(features: Interactions, s: i
     n = features.n
     rng = np.random.default_rng(0)
     coefficients = rng.normal(size=sum(features.counts()))
-    means = features.to_means(s) @ coefficients
+    means = features.to_means(s, coefficients[:, None])[:, 0]
     small, large = all_of(n, s), all_of(n, k)
     values = features.features(small, s) @ coefficients
     inside = (small @ large.T == s).astype(float)  # (T, X)
@@ -76,9 +76,9 @@ def test_means_over_subsets_are_the_same_expression(features: Interactions, s: i
     np.testing.assert_allclose(found, expected, atol=1e-10)
     for element in range(n):
         has = large[:, element] > 0
-        np.testing.assert_allclose(
-            (features.mean_contrasts(k) @ means)[element], expected[has].mean() - expected[~has].mean(), atol=1e-10
-        )
+        own = (means[element] - means[:n].mean()) * n / (n - 1) / k
+        own += features.pair_contrasts(k)[features.bins_of(2)[element]] @ means[n + 1 :]
+        np.testing.assert_allclose(own, expected[has].mean() - expected[~has].mean(), atol=1e-10)
 
 
 @pytest.mark.parametrize(("n", "k"), [(9, 4), (12, 1), (12, 11), (40, 8), (40, 32), (300, 150), (70, 69)])

@@ -16,8 +16,9 @@ from torch import Tensor
 from esv_ray.bench.made_up import World, made_up_videos, write_made_up
 from esv_ray.bench.setting import Dimensions, random_model
 from esv_ray.core.adjusted.attribution import attribute_adjusted
+from esv_ray.core.adjusted.build import build_adjusted, sizes_of
 from esv_ray.core.adjusted.marginals import operator_sizes
-from esv_ray.core.adjusted.plan import AdjustedPlan, build_adjusted, sizes_of
+from esv_ray.core.adjusted.plan import AdjustedPlan
 from esv_ray.core.attribution import Attribution, Extras
 from esv_ray.core.cost import plan_cost
 from esv_ray.core.engine import Engine

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.adjusted.marginals import combine
+from esv_ray.core.adjusted.features import add_means
+from esv_ray.core.adjusted.joint import JointValues
+from esv_ray.core.adjusted.marginals import combine, estimates_by_size
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.spread import Spread, per_video, per_video_and_scale
@@ -89,27 +91,39 @@ def attribute_adjusted(
     # Weighted sum of the surrogates' means of the heads so far. Fresh memory of this size costs as much as the products
     # in it.
     means = workspace.take("means", (plan.terms, width)).zero_()
-    unexplained: list[Tensor] = []  # residual contrasts of the heads so far
+    errors = workspace.zeros((plan.terms, width))  # of those means: one draw, from the heads so far
     esv = workspace.zeros((plan.n, width))
-    response = workspace.zeros((plan.n, width))  # of the ESVs to one draw of the surrogates' errors
+    response = workspace.zeros((plan.n, width))  # of the ESVs to the errors
     residuals: list[Tensor] = []  # residual contrasts of the values of each size
-    estimates: list[tuple[Tensor, Tensor]] | None = [] if marginals else None  # of each size, `marginals.combine`
     *sizes, full = plan.sizes
-    for size in sizes:
+    estimates: list[tuple[Tensor, Tensor]] | None = [] if marginals and plan.joint is None else None
+    together = None if plan.joint is None else JointValues(sizes, plan.joint, width, means)
+    known = False  # whether a head so far has errors
+    for index, size in enumerate(sizes):
         scale = _evaluate_heads(batch, size)
         weights, contrasts = _fit_surrogate(batch, size, scale, means) if recursive else (None, None)
-        gathered, sample = _read_out(batch, size, scale, weights, estimates)
-        esv += gathered[: plan.n]
-        residuals.append(gathered[plan.n :])
-        if recursive and unexplained:
-            response += _response(batch, size, sample, unexplained)
+        kept = None if together is None else together.of(index)
+        gathered, sample = _read_out(batch, size, scale, weights, estimates, kept)
+        if together is None:
+            esv += gathered[: plan.n]
+            gathered = gathered[plan.n :]
+        residuals.append(gathered)
+        if known:
+            response += _response(batch, size, sample, errors)
         if contrasts is not None:
-            unexplained.append(contrasts)
+            assert size.errors is not None, "heads with residual contrasts have errors"
+            errors.addmm_(size.errors, contrasts)
+            known = True
+    by_size: Tensor | None = None
+    if together is not None:
+        esv, by_size = together.read_out()
     prior = F.pad(workspace.like(model.prior), (0, columns - model.n_classes))
     scale = _evaluate_heads(batch, full)
     weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
     _, sample = _read_out(batch, full, scale, weights)
     scores = sample.view(batch.size, columns)
+    if estimates is not None:
+        by_size = estimates_by_size(plan, estimates, scores.reshape(-1))
     esv += ((scores - prior) / plan.n).view(-1)
     gaps = esv.sum(dim=0).view_as(scores) - (scores - prior)
     own_esv, spread = per_video(esv, batch.size, model.n_classes, relabelling), _spread(batch, residuals, response)
@@ -121,11 +135,11 @@ def attribute_adjusted(
         evaluations=plan.evaluations(batch.scorer.scales),
         exact=False,
         spread=spread,
-        marginals=None if estimates is None else _marginals(batch, estimates, prior, scores),
+        marginals=None if by_size is None else _marginals(batch, by_size, prior, scores),
     )
 
 
-def _marginals(batch: _Batch, estimates: list[tuple[Tensor, Tensor]], prior: Tensor, scores: Tensor) -> Tensor:
+def _marginals(batch: _Batch, estimates: Tensor, prior: Tensor, scores: Tensor) -> Tensor:
     """Return marginals (B, n, n, C) from the estimates of sizes and the values of the empty and the full sequence."""
     out = combine(batch.plan, estimates, prior.repeat(batch.size), scores.reshape(-1))
     return per_video_and_scale(out, batch.size, batch.n_classes, batch.relabelling)
@@ -137,15 +151,17 @@ def _evaluate_heads(batch: _Batch, size: Size) -> Tensor:
     A size without elements has no head: its scores are left uninitialized.
     """
     scale = batch.workspace.take("scale", (size.count, batch.size, batch.columns))
-    if size.elements is None:
+    if not size.evaluated:
         return scale
     scorer = batch.scorer
     prepared = scorer.prepare(batch.features, size.k, batch.workspace)
     rows = max(1, batch.rows * batch.columns // (batch.columns + scorer.width(size.k)))
     for start in range(0, size.count, rows):
         stop = min(start + rows, size.count)
-        positions = relabel_positions(size.elements[start:stop], batch.relabelling) if scorer.ordered else None
-        scorer.scores(prepared, positions, size.member[:, start:stop].to(scale.dtype), scale[start:stop])
+        positions = relabel_positions(size.positions(start, stop), batch.relabelling) if scorer.ordered else None
+        # Ordered scorers look at positions alone.
+        member = scale[:0, 0] if scorer.ordered else size.memberships(start, stop, batch.plan.n, scale.dtype)
+        scorer.scores(prepared, positions, member, scale[start:stop])
     scale[..., batch.n_classes :] = 0
     return scale
 
@@ -166,9 +182,12 @@ def _fit_surrogate(batch: _Batch, size: Size, scale: Tensor, means: Tensor) -> t
     assert batch.scorer.scales is not None, "surrogates are of heads"
     scales = size.scales / batch.scorer.scales.divisor(size.k)
     weights = batch.workspace.take("weights", tuple(means.shape))
-    if size.fit is None:
-        return torch.mul(means, scales, out=weights), None
     head_scores, terms = scale.view(size.count, -1), len(means)
+    if size.fit is None:
+        torch.mul(means, scales, out=weights)
+        if size.single and size.evaluated:  # of one element each: a head's scores are its means
+            means[: size.count].add_(head_scores, alpha=batch.scorer.scales.divisor(size.k))
+        return weights, None
     own = batch.workspace.take("own means", (len(size.fit), head_scores.shape[1]))
     torch.mm(size.fit, head_scores, out=own)
     torch.mul(means, scales, out=weights)
@@ -184,6 +203,7 @@ def _read_out(
     scale: Tensor,
     weights: Tensor | None,
     estimates: list[tuple[Tensor, Tensor]] | None = None,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the values of a size's subsequences, and apply its read-out.
 
@@ -193,9 +213,11 @@ def _read_out(
         scale: (N, B, columns) scores of its head; overwritten by F.
         weights: (P, B * columns) of the surrogates' features in F; None for a model that scores every size itself.
         estimates: the size's operators `own` and `shared` applied to its values are appended to it; None: not needed.
+        kept: (N, B * columns) to which the values are written; None: not needed.
 
     Returns:
-        The read-out (n + L, B * columns), and the values of the first subsequences (at most 16, B * columns).
+        The read-out (rows of `Size.readout`, B * columns), and the values of the first subsequences (at most 16, the
+        same).
     """
     gathered = batch.workspace.zeros((size.readout.shape[0], batch.size * batch.columns))
     sample: Tensor | None = None
@@ -203,17 +225,14 @@ def _read_out(
     for start in range(0, size.count, batch.rows):
         stop = min(start + batch.rows, size.count)
         out = scale[start:stop].view(stop - start, -1)
-        member = size.member[:, start:stop].to(out.dtype)
         if weights is not None:
-            table = surrogate_features(batch.plan, member)
-            if size.elements is None:
-                torch.mm(table.t(), weights, out=out)
-            else:
-                out.addmm_(table.t(), weights, beta=1 + size.borrowed)
+            add_means(batch.plan, size, weights, start, out)
         values = _values(batch, out)
         gathered.addmm_(size.readout[:, start:stop], values)
         for operator, product in products:
             product.addmm_(operator[:, start:stop], values)
+        if kept is not None:
+            kept[start:stop] = values
         if sample is None:
             sample = values[:_SLOPE_ROWS].clone()
     assert sample is not None, "every size has a subsequence"
@@ -229,18 +248,21 @@ def _operators(size: Size, like: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(operator, like.new_zeros((len(operator), like.shape[1]))) for operator in (size.own, size.shared)]
 
 
-def _response(batch: _Batch, size: Size, sample: Tensor, unexplained: list[Tensor]) -> Tensor:
-    """Return the response (n, B * columns) of the ESVs to an error of the surrogates at a size.
+def _response(batch: _Batch, size: Size, sample: Tensor, errors: Tensor) -> Tensor:
+    """Return the response (n, B * columns) of the ESVs to an error (P, B * columns) of the surrogates' means at a size.
 
-    It is the error times the softmax's mean slope over a sample (X, B * columns) of values.
+    It is the error's contrasts times the softmax's mean slope over a sample (X, B * columns) of values.
     """
-    error = size.responses @ torch.cat(unexplained)  # (n, B * columns)
-    error = error.view(batch.plan.n, batch.size, batch.columns)
+    plan, n = batch.plan, batch.plan.n
+    error = (errors[:n] - errors[:n].mean(dim=0)).mul_(size.single_response)
+    if len(plan.pairs):
+        error += (size.pair_response @ errors[n + 1 :])[plan.bins]
+    error = error.view(n, batch.size, batch.columns)
     values = sample.view(-1, batch.size, batch.columns)
     if batch.scorer.softmax:
         along = torch.einsum("nbc,xbc->nxb", error, values)
         error = error * values.mean(dim=0) - torch.einsum("nxb,xbc->nbc", along, values) / len(values)
-    return error.reshape(batch.plan.n, -1)
+    return error.reshape(n, -1)
 
 
 def _values(batch: _Batch, out: Tensor) -> Tensor:
@@ -253,26 +275,11 @@ def _values(batch: _Batch, out: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1, out=values).view(len(out), -1)
 
 
-def surrogate_features(plan: AdjustedPlan, member: Tensor) -> Tensor:
-    """Return the surrogate's features (P, R) from memberships (n + 1, R): memberships, ones, and pairs by bins."""
-    if not len(plan.pairs):
-        return member
-    n = plan.n
-    bins = int(plan.bins[-1]) + 1
-    held = member if bins == n else member.new_zeros((bins, member.shape[1])).index_add_(0, plan.bins, member[:n])
-    g, h = plan.pairs[:, 0], plan.pairs[:, 1]
-    both = held[g]
-    if bins == n:
-        return torch.cat([member, both * held[h]])
-    same = (g == h).to(held.dtype)[:, None]
-    return torch.cat([member, both * (held[h] - same) / (1 + same)])
-
-
 def _spread(batch: _Batch, residuals: list[Tensor], response: Tensor) -> Spread:
     """Return the error model: residual contrasts with the plan's weights, and responses to the surrogates' errors."""
     plan = batch.plan
     rows = torch.cat([*residuals, response]).view(-1, batch.size, batch.columns)
-    equal = plan.weights.new_full((plan.n, plan.n), 1 / plan.n)
+    equal = plan.weights.new_full((len(plan.weights), plan.n), 1 / plan.n)
     weights = _CAUTION * torch.cat([plan.weights, equal], dim=1)
     floor = 0.0 if batch.scorer.scales is None else _FLOOR
     # The response is linear in an error of the logits, the softmax is not: with large logits it is unbounded.

@@ -116,19 +116,16 @@ def mixes(n: int, sizes: list[int], smooth_from: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack([contrasts, np.diff(known, axis=0)])), torch.from_numpy(ends)
 
 
-def combine(plan: AdjustedPlan, gathered: list[tuple[Tensor, Tensor]], prior: Tensor, scores: Tensor) -> Tensor:
-    """Return marginals (n, n, W) for each scale and element.
+def estimates_by_size(plan: AdjustedPlan, gathered: list[tuple[Tensor, Tensor]], like: Tensor) -> Tensor:
+    """Return the estimates (sizes, n + 1, W) of each size but n: its contrasts and, below them, its mean.
 
     Args:
-        plan: with marginals.
+        plan: with marginals, and without joint operators.
         gathered: for each size but n, its operators `own` (n + 1 or 0, W) and `shared` (R, W) applied to values.
-        prior: (W,) value of the empty sequence.
-        scores: (W,) value of the full one.
+        like: (W,), for the dtype and device.
     """
-    assert plan.mixes is not None, "checked at the start"
-    assert plan.ends is not None, "both or none"
     n, sizes = plan.n, plan.sizes[:-1]
-    estimates = scores.new_zeros((len(sizes), n + 1, len(scores)))
+    estimates = like.new_zeros((len(sizes), n + 1, len(like)))
     sampled = [index for index, (own, _) in enumerate(gathered) if not len(own)]
     for index, (own, _) in enumerate(gathered):
         if len(own):
@@ -136,6 +133,21 @@ def combine(plan: AdjustedPlan, gathered: list[tuple[Tensor, Tensor]], prior: Te
     if sampled:
         shared = [part for _, part in gathered]
         estimates[sampled] = _chained(sizes, shared) if sizes[0].link is not None else _direct(shared, n)
+    return estimates
+
+
+def combine(plan: AdjustedPlan, estimates: Tensor, prior: Tensor, scores: Tensor) -> Tensor:
+    """Return marginals (n, n, W) for each scale and element.
+
+    Args:
+        plan: with marginals.
+        estimates: (sizes, n + 1, W) of each size but n.
+        prior: (W,) value of the empty sequence.
+        scores: (W,) value of the full one.
+    """
+    assert plan.mixes is not None, "checked at the start"
+    assert plan.ends is not None, "both or none"
+    n, sizes = plan.n, plan.sizes[:-1]
     out = (plan.mixes[0] @ estimates[:, :n].reshape(len(sizes), -1)).view(n, n, -1)
     common = plan.mixes[1] @ estimates[:, n]  # (n, W)
     common += plan.ends[0][:, None] * prior + plan.ends[1][:, None] * scores

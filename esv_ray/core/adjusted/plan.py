@@ -10,63 +10,81 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.adjusted.attribution import attribute_adjusted
-from esv_ray.core.adjusted.marginals import mixes, size_operators
+from esv_ray.core.adjusted.joint import JointOperators
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.keyed import Int64Array, binned_permutation
-from esv_ray.core.recipe import longest_scale
-from esv_ray.core.regression.design import draw, nodes, quadrature, subsequences_of
-from esv_ray.core.regression.interactions import FloatArray
-from esv_ray.core.regression.readout import Node, read_out
-from esv_ray.core.regression.surrogate import fit_head, of_heads, of_values
 from esv_ray.core.scales import Scales
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
-from esv_ray.core.threads import one_thread
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
-
-# Share of a head's residual that is carried over to each shorter head, because their residuals are correlated. Error
-# with 0, 0.15, 0.25 and 0.3 on the demo's model (n = 16), 256 rows 0.28, 0.265, 0.260, 0.259 %, 1,024 rows 0.060,
-# 0.057, 0.055, 0.056 %; on one of the paper's dimensions 1.62, 1.56, 1.55, 1.55 and 0.50, 0.43, 0.44, 0.46 %, with
-# 4,096 rows 0.33, 0.21, 0.14, 0.13 %; of random heads, which are uncorrelated, 2 to 7 % more than without.
-_BORROWED = 0.25
 
 
 @dataclass(frozen=True)
 class Size:
     """The evaluated subsequences of one size, and operators on their values.
 
-    The head is evaluated if there are `elements`. Tensors are in the model's dtype and on its device.
+    Tensors are in the model's dtype and on its device.
 
     Attributes:
         k: the size.
         count: N, number of evaluated subsequences.
-        member: (n + 1, N) uint8, the last row ones.
-        elements: (N, k) int32 ascending; None if no head is evaluated.
+        member: (n + 1, N) uint8, the last row ones; None if it is single.
+        elements: (N, k) int32 ascending; None if no head is evaluated, or if it is single.
         fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts (L = 0 if all subsequences
             of the size are evaluated); None without a head, or for the full sequence.
-        readout: (n + L, N): contrasts of values by elements, then residual contrasts; L = 0 for the full sequence.
+        readout: (n + L, N): contrasts of values by elements, then residual contrasts; L = 0 for the full sequence. In
+            a plan with joint operators (L, N), and L = 0 if all subsequences of the size are evaluated.
         scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), factors of b, a, c applied to sums over X.
-        responses: (n, L * heads): from the residual contrasts of all shorter heads to one draw of the error that their
-            surrogates cause in the ESVs' part of this size, before the softmax.
+        errors: (P, L): from the head's residual contrasts to one draw of the error of its surrogate's means; None
+            without residual contrasts.
+        single_response: (1,) factor of the error of b, less its mean, in the ESVs' part of this size, before softmax.
+        pair_response: (G, P_2): the same of the error of c, for the elements of each bin.
         borrowed: share of the head's own residual that is added once more.
+        evaluated: whether the head is evaluated.
+        single: whether the subsequences are all n of size 1, or all of size n - 1: subsequence i is, or lacks, element
+            i. Then the head's means are its scores themselves, and there is no `fit`.
         own, shared, link, output: operators to the estimates of sizes, of this size (`regression.estimates`); None for
             the full sequence, and in a plan without marginals.
     """
 
     k: int
     count: int
-    member: Tensor
+    member: Tensor | None
     elements: Tensor | None
     fit: Tensor | None
     readout: Tensor
     scales: Tensor
-    responses: Tensor
+    errors: Tensor | None
+    single_response: Tensor
+    pair_response: Tensor
     borrowed: float
+    evaluated: bool
+    single: bool = False
     own: Tensor | None = None
     shared: Tensor | None = None
     link: Tensor | None = None
     output: Tensor | None = None
+
+    def memberships(self, start: int, stop: int, n: int, dtype: torch.dtype) -> Tensor:
+        """Return the memberships (n + 1, R) of some subsequences of n elements, the last row ones."""
+        if self.member is not None:
+            return self.member[:, start:stop].to(dtype)
+        out = torch.full((n + 1, stop - start), float(self.k != 1), dtype=dtype, device=self.readout.device)
+        out[start:stop].fill_diagonal_(float(self.k == 1))
+        out[n] = 1
+        return out
+
+    def positions(self, start: int, stop: int) -> Tensor:
+        """Return the positions (R, k) of some subsequences whose heads are evaluated, int32, ascending."""
+        if self.elements is not None:
+            return self.elements[start:stop]
+        assert self.single, "others have elements where heads are evaluated"
+        own = torch.arange(start, stop, dtype=torch.int32, device=self.readout.device)[:, None]
+        if self.k == 1:
+            return own
+        every = torch.arange(self.k, dtype=torch.int32, device=own.device)
+        return every + (every >= own).int()
 
 
 @dataclass(frozen=True)
@@ -78,10 +96,12 @@ class AdjustedPlan:
         sizes: the evaluated sizes, ascending; the last is n.
         bins: (n,) int64 bin of each element.
         pairs: (P_2, 2) int64 bins of the interactions of order 2; empty if the surrogate is additive.
-        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated.
+        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated; (1, rows) with joint
+            operators, the mean over elements.
         exact: False.
         mixes: (2, n, sizes - 1): marginals of each scale from the contrasts, and from the means, of each size but n;
             None in a plan without marginals.
+        joint: operators that read out all sizes together, of long sequences; None: each size has a `readout`.
         ends: (2, n): marginals of each scale from the value of the empty and of the full sequence; likewise.
     """
 
@@ -93,6 +113,7 @@ class AdjustedPlan:
     exact: bool = False
     mixes: Tensor | None = None
     ends: Tensor | None = None
+    joint: JointOperators | None = None
 
     @property
     def terms(self) -> int:
@@ -127,7 +148,7 @@ class AdjustedPlan:
     def rows(self, scales: Scales | None) -> list[int]:
         """Return the number of subsequences of each size whose heads are evaluated."""
         del scales
-        return [size.count for size in self.sizes if size.elements is not None]
+        return [size.count for size in self.sizes if size.evaluated]
 
     def largest(self) -> int:
         """Return the number of subsequences of the largest size."""
@@ -139,18 +160,21 @@ class AdjustedPlan:
 
     def nbytes(self) -> int:
         """Return the bytes held by the plan's tensors."""
-        return total_bytes(self) + sum(total_bytes(size) for size in self.sizes)
+        joint = 0 if self.joint is None else total_bytes(self.joint)
+        return total_bytes(self) + joint + sum(total_bytes(size) for size in self.sizes)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AdjustedPlan:
         """Copy the plan to a device in a dtype."""
-        return replace(moved(self, device, dtype), sizes=tuple(moved(size, device, dtype) for size in self.sizes))
+        sizes = tuple(moved(size, device, dtype) for size in self.sizes)
+        joint = None if self.joint is None else moved(self.joint, device, dtype)
+        return replace(moved(self, device, dtype), sizes=sizes, joint=joint)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store, by name (`from_tensors`)."""
-        out = tensor_fields(self)
+        out = tensor_fields(self) | ({} if self.joint is None else self.joint.tensors())
         for size in self.sizes:
-            borrowed = torch.tensor(size.borrowed, dtype=torch.float64)
-            out |= numbered(size.k, tensor_fields(size) | {"borrowed": borrowed})
+            numbers = [size.count, size.borrowed, size.evaluated, size.single]
+            out |= numbered(size.k, tensor_fields(size) | {"numbers": torch.tensor(numbers, dtype=torch.float64)})
         return out
 
     @classmethod
@@ -160,147 +184,31 @@ class AdjustedPlan:
         Raises:
             KeyError: a tensor is missing.
         """
-        sizes = tuple(
-            Size(
-                k=k,
-                count=parts["member"].shape[1],
-                member=parts["member"],
-                elements=parts.get("elements"),
-                fit=parts.get("fit"),
-                readout=parts["readout"],
-                scales=parts["scales"],
-                responses=parts["responses"],
-                borrowed=float(parts["borrowed"]),
-                **{name: parts.get(name) for name in ("own", "shared", "link", "output")},
+        sizes = []
+        for k, parts in by_number(tensors):
+            count, borrowed, evaluated, single = parts["numbers"].tolist()
+            optional = ("member", "elements", "fit", "errors", "own", "shared", "link", "output")
+            sizes.append(
+                Size(
+                    k=k,
+                    count=int(count),
+                    readout=parts["readout"],
+                    scales=parts["scales"],
+                    single_response=parts["single_response"],
+                    pair_response=parts["pair_response"],
+                    borrowed=borrowed,
+                    evaluated=bool(evaluated),
+                    single=bool(single),
+                    **{name: parts.get(name) for name in optional},
+                )
             )
-            for k, parts in by_number(tensors)
-        )
         return cls(
             len(tensors["bins"]),
-            sizes,
+            tuple(sizes),
             tensors["bins"],
             tensors["pairs"],
             tensors["weights"],
             mixes=tensors.get("mixes"),
             ends=tensors.get("ends"),
+            joint=JointOperators.from_tensors(tensors),
         )
-
-
-def build_adjusted(n: int, *, rows: int, seed: int, scales: Scales | None, marginals: bool = False) -> AdjustedPlan:
-    """Build the plan.
-
-    Args:
-        n: number of elements.
-        rows: most subsequences per size (m times iterations, pooled into one design; n singletons always).
-        seed: seed of the draws.
-        scales: scales of the model's heads; None for a model that scores every size itself.
-        marginals: whether it can give marginals; all else is the same with and without.
-    """
-    with one_thread():
-        return _build(n, rows, seed, scales, marginals)
-
-
-def _build(n: int, rows: int, seed: int, scales: Scales | None, marginals: bool) -> AdjustedPlan:
-    heads = longest_scale(n, scales)
-    looked = sizes_of(n, scales)
-    smooth_from = 1 if scales is None else min(heads, max(n - 1, 1))
-    quadratures = quadrature(n, looked, smooth_from=smooth_from) if looked else np.zeros(0)
-    members: dict[int, FloatArray] = {}
-    for k in looked:
-        if k > heads and n - k in members:
-            members[k] = 1.0 - members[n - k]  # antithetic partners
-        else:
-            members[k] = draw(n, k, rows if k > 1 else n, seed).astype(np.float64)
-    shares = {k: len(member) / subsequences_of(n, k) for k, member in members.items()}
-    chosen = [Node(k, members[k], shares[k], float(quadratures[i])) for i, k in enumerate(looked)]
-    readout = read_out(chosen, n, of_values(n, rows), seed=seed, with_estimates=marginals) if chosen else None
-    expected = of_heads(n, rows)
-    means = expected.features
-    pairs = means.products(2) if means.order > 1 else np.zeros((0, 2), dtype=np.int64)
-    sizes, weights, errors = [], [], np.zeros((n + 1 + len(pairs), 0))
-    for index, node in enumerate(chosen):
-        assert readout is not None
-        fit, has_head = None, scales is None or scales.has_head(node.k)
-        if scales is not None and has_head:
-            fit = fit_head(node.member, node.k, node.share, expected, seed=seed)
-        rows_of = readout.contrasts[index]
-        divisor = 1.0 if scales is None else scales.divisor(node.k)
-        weights += [readout.weights[:, index : index + 1].repeat(len(rows_of), axis=1) / max(len(rows_of), 1)]
-        sizes.append(
-            Size(
-                k=node.k,
-                count=len(node.member),
-                member=_with_ones(node.member),
-                elements=_positions(node.member) if has_head else None,
-                fit=None if fit is None else _tensor(np.concatenate([fit.means, fit.contrasts]) * divisor),
-                readout=_tensor(np.concatenate([readout.operators[index], rows_of])),
-                scales=_scales(n, node.k, len(pairs)),
-                responses=_tensor(means.mean_contrasts(node.k) @ errors * (node.weight / n / divisor)),
-                borrowed=_borrowed(scales, node.k) if fit is not None and node.share < 1 else 0.0,
-                **size_operators(readout.estimates, index),
-            )
-        )
-        if fit is not None:
-            errors = np.concatenate([errors, fit.errors], axis=1)
-    everything = np.ones((1, n))
-    sizes.append(
-        Size(
-            k=n,
-            count=1,
-            member=_with_ones(everything),
-            elements=_positions(everything) if scales is None or scales.has_head(n) else None,
-            fit=None,
-            readout=torch.zeros((n, 1), dtype=torch.float64),
-            scales=_scales(n, n, len(pairs)),
-            responses=torch.zeros((n, 0), dtype=torch.float64),
-            borrowed=0.0,
-        )
-    )
-    mix, ends = mixes(n, looked, smooth_from) if marginals else (None, None)
-    return AdjustedPlan(
-        n,
-        tuple(sizes),
-        torch.tensor(means.bins, dtype=torch.int64),
-        torch.from_numpy(pairs),
-        _tensor(np.concatenate([np.zeros((n, 0)), *weights], axis=1)),
-        mixes=mix,
-        ends=ends,
-    )
-
-
-def sizes_of(n: int, scales: Scales | None) -> list[int]:
-    """Return the sizes below n whose subsequences have values of their own, those of the heads among them, ascending.
-
-    Shorter subsequences than the shortest head have the value of the empty sequence, and add nothing.
-    """
-    if scales is None:
-        return nodes(n)
-    every = {*nodes(n), *range(1, min(longest_scale(n, scales), n - 1) + 1)}
-    return sorted(k for k in every if k >= scales.shortest)
-
-
-def _borrowed(scales: Scales | None, k: int) -> float:
-    """Return the share of the residual of head k that is added to F once more, for all shorter heads together."""
-    assert scales is not None, "only heads have residuals"
-    return _BORROWED * sum(scales.weights[: k - 1]) / scales.weights[k - 1]
-
-
-def _tensor(values: FloatArray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
-
-
-def _with_ones(member: FloatArray) -> Tensor:
-    count, n = member.shape
-    out = torch.ones((n + 1, count), dtype=torch.uint8)
-    out[:n] = torch.from_numpy(member.T.astype(np.uint8))
-    return out
-
-
-def _positions(member: FloatArray) -> Tensor:
-    count = len(member)
-    return torch.from_numpy(member.nonzero()[1].reshape(count, -1).astype(np.int32))
-
-
-def _scales(n: int, k: int, pairs: int) -> Tensor:
-    parts = [np.full(n, 1 / k), np.ones(1), np.full(pairs, 2 / max(k * (k - 1), 1))]
-    return _tensor(np.concatenate(parts)[:, None])

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from esv_ray.core.adjusted.attribution import surrogate_features
+from esv_ray.core.adjusted.features import surrogate_features
 from esv_ray.core.adjusted.plan import AdjustedPlan, Size
 from esv_ray.core.exact.plan import LatticePlan
 from esv_ray.core.lattices.lattice import Lattice
@@ -157,7 +157,7 @@ def _adjusted_terms(plan: AdjustedPlan, scales: Scales) -> tuple[Term, ...]:
     """
     n, full = plan.n, plan.sizes[-1]
     shorter = next((size for size in plan.sizes if size.k == n - 1), None)
-    device = full.member.device
+    device = plan.bins.device
     every = torch.ones((n + 1, 1), dtype=torch.float64, device=device)
     others = torch.ones((n + 1, n), dtype=torch.float64, device=device)
     others[:n] -= torch.eye(n, dtype=torch.float64, device=device)  # column i: X minus i
@@ -167,17 +167,22 @@ def _adjusted_terms(plan: AdjustedPlan, scales: Scales) -> tuple[Term, ...]:
         without = surrogate_features(plan, others) * shorter.scales.double() / scales.divisor(n - 1)  # (P, n)
     terms = []
     for size in plan.sizes:
-        if size.elements is None:
+        if not size.evaluated:
             continue
+        elements = size.positions(0, size.count)
         if size is full:
-            terms.append(Term(size.elements, torch.ones(1, device=device), size.member[:n] * 0))
+            terms.append(Term(elements, torch.ones(1, device=device), torch.zeros_like(others[:n, :1])))
             continue
-        assert size.fit is not None, "sizes with a head have a surrogate"
+        if size.single:
+            share = scales.divisor(size.k)
+            terms.append(Term(elements, whole[:n, 0] * share, without[:n].t().contiguous() * share))
+            continue
+        assert size.fit is not None, "other sizes with a head have a surrogate"
         fit = size.fit[: plan.terms].double()  # (P, N)
         left = (without.t() @ fit).contiguous()  # (n, N)
         if size is shorter:
             left += _residuals(size, left)
-        terms.append(Term(size.elements, (whole.t() @ fit)[0], left))
+        terms.append(Term(elements, (whole.t() @ fit)[0], left))
     return tuple(terms)
 
 
@@ -189,7 +194,7 @@ def _residuals(size: Size, surrogate: Tensor) -> Tensor:
         surrogate: (n, N) coefficients of the surrogates' value of X minus i.
     """
     n = len(surrogate)
-    held = (1 - size.member[:n]).to(surrogate)  # (n, N): 1 where T is X minus i
+    held = 1 - size.memberships(0, size.count, n, surrogate.dtype)[:n]  # (n, N): 1 where T is X minus i
     known = held.sum(dim=1, keepdim=True)
     return (1 + size.borrowed) * (held - known * surrogate)
 

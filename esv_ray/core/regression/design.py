@@ -6,15 +6,15 @@ antithetic partners, else draws of their own. Long sequences skip sizes (`nodes`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import comb, inf
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from esv_ray.core.keyed import derive_key, mix64
-from esv_ray.core.regression.interactions import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
+from esv_ray.core.regression.interactions import BoolArray, FloatArray
 
 _DENSE = 8  # sizes up to this one are all evaluated
 _GROWTH = 1.2  # ratio of consecutive larger sizes
@@ -60,17 +60,20 @@ def interpolation(n: int, sizes: list[int], *, smooth_from: int = 1) -> FloatArr
     Rows of sizes below the first, and of size n, are zero. Arguments as for `quadrature`.
     """
     start = next(i for i, k in enumerate(sizes) if k >= smooth_from)
-    place = np.log(np.asarray(sizes, dtype=np.float64))
+    known, at = np.asarray(sizes), np.arange(sizes[0], n)
     weights = np.zeros((n + 1, len(sizes)))
-    for k in range(sizes[0], n):
-        if k in sizes:
-            weights[k, sizes.index(k)] = 1
-            continue
-        after = int(np.searchsorted(place, np.log(k)))
-        first = max(min(after - 2, len(sizes) - 4), start)
-        near = range(first, min(first + 4, len(sizes)))
-        for a in near:
-            weights[k, a] = np.prod([(np.log(k) - place[b]) / (place[a] - place[b]) for b in near if b != a])
+    weights[known[known < n], np.flatnonzero(known < n)] = 1
+    missing = np.setdiff1d(at, known)
+    place, wanted = np.log(known.astype(np.float64)), np.log(missing)
+    count = min(4, len(sizes) - start)
+    first = np.searchsorted(place, wanted) - 2
+    near = np.clip(first, start, max(len(sizes) - 4, start))[:, None] + np.arange(count)  # (missing, 4)
+    for a in range(count):
+        factor = np.ones(len(missing))
+        for b in range(count):
+            if b != a:
+                factor *= (wanted - place[near[:, b]]) / (place[near[:, a]] - place[near[:, b]])
+        weights[missing, near[:, a]] = factor
     return weights
 
 
@@ -91,33 +94,36 @@ def _draw(n: int, k: int, count: int, key: np.uint64) -> BoolArray:
     total = subsequences_of(n, k)
     if total <= max(_ENUMERATED, 2 * count):
         rows = _listed(n, k, key)
-        if total <= count:
-            return rows
-        base_rows = 2 * (count // n + 1)  # mostly enough; the first rows do not depend on it
-        while len(shifted := _with_shifts(rows[:base_rows])) < count:
-            base_rows *= 2
-        return shifted[:count]
+        return rows if total <= count else _shifted(lambda at: rows[at], n, count)
+    return _shifted(lambda at: _random_row(n, k, at, key), n, count)
+
+
+def _random_row(n: int, k: int, number: int, key: np.uint64) -> BoolArray:
+    """Return (n,): the random subsequence of size k with a number."""
+    places = np.uint64(number) * np.uint64(n) + np.arange(n, dtype=np.uint64)
+    member = np.zeros(n, dtype=np.bool_)
+    member[np.argpartition(mix64(places ^ key), k - 1)[:k]] = True
+    return member
+
+
+def _shifted(base: Callable[[int], BoolArray], n: int, count: int) -> BoolArray:
+    """Return the first `count` distinct rows of base(0), its cyclic shifts, base(1), ..: (count, n).
+
+    No more shifts are made than are needed: all n of a long row would fill n x n bytes.
+    """
     out: BoolArray = np.zeros((0, n), dtype=np.bool_)
-    start = 0
+    made = 0  # rows made so far, repetitions included
     while len(out) < count:
-        numbers = np.arange(start, start + (count - len(out)) // n + 2, dtype=np.uint64)
-        start += len(numbers)
-        places = numbers[:, None] * np.uint64(n) + np.arange(n, dtype=np.uint64)  # (rows, n)
-        hashes = mix64(places.astype(np.uint64) ^ key)
-        lowest = np.argpartition(hashes, k - 1, axis=1)[:, :k]
-        member = np.zeros((len(numbers), n), dtype=np.bool_)
-        np.put_along_axis(member, lowest, True, axis=1)
-        out = np.concatenate([out, _with_shifts(member)])
+        parts = []
+        stop = made + count - len(out)
+        for number in range(made // n, -(-stop // n)):
+            shifts = np.arange(max(made - number * n, 0), min(stop - number * n, n))
+            twice = np.tile(base(number), 2)
+            parts.append(sliding_window_view(twice, n)[n - shifts])  # row j is shifted by j
+        made = stop
+        out = np.concatenate([out, *parts])
         out = out[_first_occurrences(out)]
-    return out[:count]
-
-
-def _with_shifts(rows: BoolArray) -> BoolArray:
-    """Return each row followed by its cyclic shifts, without repetitions."""
-    n = rows.shape[1]
-    shifts = (np.arange(n)[None, :] - np.arange(n)[:, None]) % n  # (n, n): row j is shifted by j
-    out = rows[:, shifts].reshape(-1, n)
-    return out[_first_occurrences(out)]
+    return out
 
 
 def _listed(n: int, k: int, key: np.uint64) -> BoolArray:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from esv_ray.core.regression.interactions import FloatArray, Interactions
+from esv_ray.core.regression.interactions import BoolArray, FloatArray, Interactions
 
 if TYPE_CHECKING:
     from esv_ray.core.regression.readout import Node
@@ -78,8 +78,9 @@ def estimates_of(nodes: list[Node], features: Interactions, posterior: Posterior
     return _direct(nodes, features, posterior, own)
 
 
-def mean_differences(member: FloatArray) -> FloatArray:
+def mean_differences(memberships: BoolArray) -> FloatArray:
     """Return (n, N): mean over the subsequences that hold an element, minus the mean over the others."""
+    member = memberships.astype(np.float64)
     inside = member / member.sum(axis=0)
     outside = (1 - member) / (1 - member).sum(axis=0)
     return np.asarray((inside - outside).T)

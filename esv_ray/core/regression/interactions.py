@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 MAX_SINGLE_BINS = 24  # elements; in shorter sequences each element is its own bin
-_BINS = 16  # number of bins of longer sequences
+BINS = 16  # number of bins of longer sequences
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Interactions:
         """Return the number of features of order 0, 1, .. `order`; those of order 1 are single elements."""
         return [1, self.n, *(len(self.products(d)) for d in range(2, self.order + 1))]
 
-    def features(self, member: FloatArray, k: int) -> FloatArray:
+    def features(self, member: FloatArray | BoolArray, k: int) -> FloatArray:
         """Compute features of subsequences of size k, each order scaled to a total variance of about one.
 
         Args:
@@ -68,16 +69,46 @@ class Interactions:
             (N, sum of counts).
         """
         q, spread = _center(self.n, k)
-        out = [np.ones((len(member), 1)), (member - q) / spread / np.sqrt(self.n)]
+        out = [np.ones((1, len(member))), (member.T.astype(np.float64) - q) / spread / np.sqrt(self.n)]
+        if self.order > 1:
+            out.append(self.higher(self.held(member), k).T)
+        return np.concatenate(out).T
+
+    def held(self, member: FloatArray | BoolArray) -> FloatArray:
+        """Return (N, G): how many elements of each bin the subsequences (N, n) hold."""
+        starts = np.flatnonzero(np.diff(self.bins_of(2), prepend=-1))
+        return np.add.reduceat(member, starts, axis=1, dtype=np.float64)
+
+    def higher(self, held: FloatArray, k: int) -> FloatArray:
+        """Compute the features of orders above 1, which depend on how many elements of each bin are held.
+
+        Args:
+            held: (N, G), as returned by `held`.
+            k: size of the subsequences.
+
+        Returns:
+            (N, sum of counts of these orders).
+        """
+        q, spread = _center(self.n, k)
+        # A feature after the other in memory: its factors are read and multiplied as wholes.
+        out = np.empty((sum(self.counts()[2:]), len(held)))
+        end = 0
         for d in range(2, self.order + 1):
-            held = _bin_sums(member, self.bins_of(d))  # (N, G)
-            elementary = [_elementary(held, self.sizes(d), q, j) for j in range(d + 1)]
-            bins = self.products(d)
-            value = np.ones((len(member), len(bins)))
-            for g, times in _multiplicities(bins):
-                value *= np.where(times[None] > 0, _choose(elementary, g, times), 1.0)
-            out.append(value / spread**d / np.sqrt(comb(self.n, d)))
-        return np.concatenate(out, axis=1)
+            counts = np.add.reduceat(held, self._starts(d), axis=1)
+            places = _places(tuple(self.sizes(d).tolist()), d)
+            table = np.ascontiguousarray(_elementary(counts, self.sizes(d), q, d).T)
+            value = out[end : end + len(places)]
+            end += len(places)
+            np.take(table, places[:, 0], axis=0, out=value)
+            for column in places.T[1:]:
+                value *= table[column]
+            value /= spread**d * np.sqrt(comb(self.n, d))
+        return out.T
+
+    def _starts(self, d: int) -> npt.NDArray[np.int64]:
+        """Return the first bin of pairs in each bin of order d; each of these is a run of bins of pairs."""
+        first = np.flatnonzero(np.diff(self.bins_of(2), prepend=-1))
+        return np.flatnonzero(np.diff(self.bins_of(d)[first], prepend=-1))
 
     def contrasts(self, k: int) -> FloatArray:
         """Return (n, sum of counts): mean of each feature over the X of size k with an element, minus that without it.
@@ -86,63 +117,77 @@ class Interactions:
         q, spread = _center(self.n, k)
         return self._contrasts(k, q, [1.0] + [1 / spread**d / np.sqrt(comb(self.n, d)) for d in (1, 2, 3)])
 
+    def bin_contrasts(self, k: int) -> FloatArray:
+        """Return (G, counts of orders above 1): `contrasts` of these features for the elements of each bin."""
+        q, spread = _center(self.n, k)
+        return self._contrasts_by_bin(k, q, [1.0] + [1 / spread**d / np.sqrt(comb(self.n, d)) for d in (1, 2, 3)])
+
     def means(self, k: int) -> FloatArray:
         """Return (sum of counts,): mean of each feature over all X of size k."""
         q, spread = _center(self.n, k)
         out = [np.ones(1), np.zeros(self.n)]
         for d in range(2, self.order + 1):
             scale = 1 / spread**d / np.sqrt(comb(self.n, d))
-            out.append(_terms(self.products(d), self.sizes(d)) * _moment(self.n, k, q, d) * scale)
+            out.append(_terms(tuple(self.sizes(d).tolist()), d) * _moment(self.n, k, q, d) * scale)
         return np.concatenate(out)
 
-    def mean_contrasts(self, k: int) -> FloatArray:
-        """Return the contrasts of the means b, a, c of `to_means`: (n, n + 1 + P_2)."""
-        plain = self._contrasts(k, 0.0, [1.0, 1 / k, 2 / max(k * (k - 1), 1), 0.0])
-        kept = sum(self.counts()[:3])
-        return np.concatenate([plain[:, 1 : self.n + 1], plain[:, :1], plain[:, self.n + 1 : kept]], axis=1)
+    def pair_contrasts(self, k: int) -> FloatArray:
+        """Return (G, P_2): contrasts of the part c of the means (`to_means`) for the elements of each bin.
+
+        Those of b are (b_i - mean of b) n / (n - 1) / k, that of a is 0.
+        """
+        pairs = 2 / max(k * (k - 1), 1)
+        return self._contrasts_by_bin(k, 0.0, [1.0, 1 / k, pairs, 0.0])[:, : sum(self.counts()[2:3])]
 
     def _contrasts(self, k: int, q: float, scales: list[float]) -> FloatArray:
-        out = [np.zeros((self.n, 1))]
-        for d in range(1, self.order + 1):
+        single = np.full((self.n, self.n), -1 / max(self.n - 1, 1)) * scales[1]
+        np.fill_diagonal(single, scales[1])
+        higher = self._contrasts_by_bin(k, q, scales)
+        return np.concatenate([np.zeros((self.n, 1)), single, higher[self.bins_of(2)]], axis=1)
+
+    def _contrasts_by_bin(self, k: int, q: float, scales: list[float]) -> FloatArray:
+        groups = len(self.sizes(2))
+        out = [np.zeros((groups, 0))]
+        for d in range(2, self.order + 1):
             holding = (1 - q) * _moment(self.n - 1, k - 1, q, d - 1) + q * _moment(self.n - 1, k, q, d - 1)
             missing = _moment(self.n - 1, k - 1, q, d) - _moment(self.n - 1, k, q, d)
-            if d == 1:
-                mean = np.where(np.eye(self.n) > 0, holding, missing)
-            else:
-                bins, sizes = self.products(d), self.sizes(d)
-                total = _terms(bins, sizes)  # number of products per feature
-                times = (bins[None] == np.arange(len(sizes))[:, None, None]).sum(axis=2)  # (G, P_d)
-                share = (times / sizes[:, None])[self.bins_of(d)]  # share of the products that hold the element
-                mean = total * (share * holding + (1 - share) * missing)
-            out.append(mean * scales[d])
+            sizes = tuple(self.sizes(d).tolist())
+            total, share = _terms(sizes, d), _shares(sizes, d)
+            mean = total * (share * holding + (1 - share) * missing)  # (G_d, P_d)
+            own = np.repeat(np.arange(len(sizes)), np.diff(self._starts(d), append=groups))
+            out.append((mean * scales[d])[own])
         return np.concatenate(out, axis=1)
 
-    def to_means(self, s: int) -> FloatArray:
-        """Return the map from coefficients of the features of order 0 to 2 at size s to those of means.
+    def to_means(self, s: int, coefficients: FloatArray) -> FloatArray:
+        """Map coefficients of the features of order 0 to 2 at size s to those of means.
 
         f(T) = a + mean over i in T of b_i + mean over pairs in T of c; the mean over the s-subsets T of any X is the
         same expression with means over X (Price & Damen 2020, Eq. 8).
 
+        Args:
+            s: the size.
+            coefficients: (1 + n + P_2, K).
+
         Returns:
-            (n + 1 + P_2, 1 + n + P_2): rows b, a, c.
+            (n + 1 + P_2, K): rows b, a, c.
         """
-        n, sizes = self.n, self.sizes(2)
+        n = self.n
         q, spread = _center(n, s)
-        pairs = self.products(2) if self.order > 1 else np.zeros((0, 2), dtype=np.int64)
-        out = np.zeros((n + 1 + len(pairs), 1 + n + len(pairs)))
-        out[n, 0] = 1
+        out = np.empty_like(coefficients)
         scale = 1 / spread / np.sqrt(n)
-        out[:n, 1 : n + 1] = s * scale * np.eye(n)
-        out[n, 1 : n + 1] = -q * scale
-        if len(pairs):
+        single = coefficients[1 : n + 1]
+        out[:n] = s * scale * single
+        out[n] = coefficients[0] - q * scale * single.sum(axis=0)
+        if self.order > 1:
+            sizes = self.sizes(2)
             scale = 1 / spread**2 / np.sqrt(comb(n, 2))
-            columns = np.arange(len(pairs))
-            out[n + 1 + columns, 1 + n + columns] = scale * s * (s - 1) / 2
-            out[n, 1 + n :] = scale * q * q * _terms(pairs, sizes)
-            bins = self.bins_of(2)[:, None]
-            g, h = pairs[:, 0], pairs[:, 1]
+            pairs = coefficients[1 + n :]
+            out[n + 1 :] = scale * s * (s - 1) / 2 * pairs
+            out[n] += scale * q * q * (_terms(tuple(sizes.tolist()), 2) @ pairs)
+            g, h = self.products(2).T
+            bins = np.arange(len(sizes))[:, None]
             partners = np.where(g == h, (bins == g) * (sizes[g] - 1), (bins == g) * sizes[h] + (bins == h) * sizes[g])
-            out[:n, 1 + n :] = -q * s * scale * partners
+            out[:n] -= (q * s * scale * (partners @ pairs))[self.bins_of(2)]
         return out
 
 
@@ -156,7 +201,7 @@ def interactions(n: int, order: int, *, bins: int | None = None, triple_bins: in
         bins: most bins of pairs; None: one per element up to 24 elements, 16 of nearly equal size beyond.
         triple_bins: most bins of triples; None: the same number.
     """
-    count = min(n if n <= MAX_SINGLE_BINS else _BINS, bins or n)
+    count = min(n if n <= MAX_SINGLE_BINS else BINS, bins or n)
     return Interactions(n, _runs(n, count), _runs(n, min(count, triple_bins or n)), order)
 
 
@@ -174,11 +219,28 @@ def _products(sizes: tuple[int, ...], d: int) -> npt.NDArray[np.int64]:
     return np.array(rows, dtype=np.int64).reshape(-1, d)
 
 
-def _terms(bins: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> FloatArray:
-    """Return (P,): number of products of distinct elements that each feature sums."""
-    return np.array(
-        [prod(comb(int(sizes[g]), row.count(g)) for g in set(row)) for row in bins.tolist()], dtype=np.float64
-    )
+@lru_cache(maxsize=256)
+def _places(sizes: tuple[int, ...], d: int) -> npt.NDArray[np.int64]:
+    """Return (P_d, d): the factors of each feature of order d, as columns of `_elementary`."""
+    bins = _products(sizes, d)
+    times = (bins[:, :, None] == bins[:, None, :]).sum(axis=2)  # how often each entry's bin occurs in its row
+    first = np.ones_like(bins, dtype=np.bool_)
+    first[:, 1:] = bins[:, 1:] != bins[:, :-1]  # ascending rows
+    return np.where(first, 1 + (times - 1) * len(sizes) + bins, 0)
+
+
+@lru_cache(maxsize=256)
+def _terms(sizes: tuple[int, ...], d: int) -> FloatArray:
+    """Return (P_d,): number of products of distinct elements that each feature sums."""
+    chosen = [1.0, *(float(comb(size, times)) for times in range(1, d + 1) for size in sizes)]
+    return np.asarray(np.array(chosen)[_places(sizes, d)].prod(axis=1))
+
+
+@lru_cache(maxsize=256)
+def _shares(sizes: tuple[int, ...], d: int) -> FloatArray:
+    """Return (G, P_d): share of the products of each feature that hold an element of a bin."""
+    times = (_products(sizes, d)[None] == np.arange(len(sizes))[:, None, None]).sum(axis=2)
+    return np.asarray(times / np.array(sizes)[:, None])
 
 
 def _center(n: int, k: int) -> tuple[float, float]:
@@ -186,42 +248,21 @@ def _center(n: int, k: int) -> tuple[float, float]:
     return q, float(np.sqrt(q * (1 - q))) or 1.0
 
 
-def _bin_sums(member: FloatArray, bins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    starts = np.flatnonzero(np.diff(bins, prepend=-1))
-    return np.add.reduceat(member, starts, axis=1).astype(np.int64)
+def _elementary(held: FloatArray, sizes: npt.NDArray[np.int64], q: float, d: int) -> FloatArray:
+    """Return (N, 1 + d * G): one, then the elementary symmetric polynomials of orders 1 .. d of each bin.
 
-
-def _elementary(held: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], q: float, d: int) -> FloatArray:
-    """Return elementary symmetric polynomials of order d of each bin's centered memberships, (N, G), from counts."""
-    out = np.zeros(held.shape)
-    for g, size in enumerate(sizes.tolist()):
-        table = np.array(
-            [
-                sum(comb(y, j) * comb(size - y, d - j) * (1 - q) ** j * (-q) ** (d - j) for j in range(d + 1))
-                for y in range(size + 1)
-            ]
-        )
-        out[:, g] = table[held[:, g]]
-    return out
-
-
-def _multiplicities(bins: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Return for each column the bin, and how often it occurs in its row; 0 unless this is its first occurrence."""
-    out = []
-    for column in range(bins.shape[1]):
-        g = bins[:, column]
-        first = (bins[:, :column] != g[:, None]).all(axis=1)
-        out.append((g, np.where(first, (bins == g[:, None]).sum(axis=1), 0)))
-    return out
-
-
-def _choose(elementary: list[FloatArray], g: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> FloatArray:
-    out = np.ones((len(elementary[0]), len(g)))
-    for d in range(1, len(elementary)):
-        chosen = times == d
-        if chosen.any():
-            out[:, chosen] = elementary[d][:, g[chosen]]
-    return out
+    Their arguments are the centered memberships of the bin's elements: 1 - q for those held, -q for the others.
+    """
+    missing = sizes - held
+    first = held * (1 - q) - missing * q
+    out = [np.ones((len(held), 1)), first]
+    if d > 1:
+        second = held * (1 - q) ** 2 + missing * q**2
+        out.append((first**2 - second) / 2)
+    if d > 2:
+        third = held * (1 - q) ** 3 - missing * q**3
+        out.append((first**3 - 3 * first * second + 2 * third) / 6)
+    return np.concatenate(out, axis=1)
 
 
 def _moment(others: int, held: int, q: float, d: int) -> float:

@@ -17,10 +17,11 @@ import numpy as np
 
 from esv_ray.core.keyed import derive_key
 from esv_ray.core.regression.estimates import Estimates, Posterior, estimates_of, mean_differences
-from esv_ray.core.regression.interactions import FloatArray
+from esv_ray.core.regression.interactions import BoolArray, FloatArray
 from esv_ray.core.regression.surrogate import Expectation, inverse, residual_contrasts
 
-_CORRELATION = 0.9  # correlation of a coefficient between neighboring sizes
+CORRELATION = 0.9  # correlation of a coefficient between neighboring sizes
+LEAST_MISSING = 0.02  # share of a value's noise that remains if all subsequences are evaluated
 
 
 def _contrasts_of(values: FloatArray, prior: FloatArray, noise: float, key: int) -> FloatArray:
@@ -34,15 +35,23 @@ class Node:
 
     Attributes:
         k: the size.
-        member: (N, n) memberships.
+        member: (N, n) memberships; (0, n) if it is single.
         share: N / C(n, k).
         weight: weight of its contrasts in the sum over sizes.
+        single: its subsequences are all n of size 1, or all of size n - 1: subsequence i is, or lacks, element i. They
+            are not stored (`regression.joint`).
     """
 
     k: int
-    member: FloatArray
+    member: BoolArray
     share: float
     weight: float
+    single: bool = False
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.member.shape[1] if self.single else len(self.member)
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int, wit
     """
     features, shares = expected.features, expected.shares
     prior = shares.variances(features)
-    alike = np.full(len(prior), _CORRELATION)
+    alike = np.full(len(prior), CORRELATION)
     alike[0] = 0.0  # means of sizes are uncorrelated
     fresh = prior * (1 - alike**2)  # innovation variance at each size
     across = -alike / fresh
@@ -85,7 +94,7 @@ def read_out(nodes: list[Node], n: int, expected: Expectation, *, seed: int, wit
     noises: list[float] = []
     contrasts: list[FloatArray] = []
     for index, node in enumerate(nodes):
-        noise = shares.noise * max(1 - node.share, 0.02)
+        noise = shares.noise * max(1 - node.share, LEAST_MISSING)
         value = features.features(node.member, node.k)
         own = value.T @ value / noise
         key = int(derive_key(seed, "contrasts", n, node.k))

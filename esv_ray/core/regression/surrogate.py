@@ -7,6 +7,7 @@ that operators are fixed by the plan and scale with the values. The shares below
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from esv_ray.core.keyed import derive_key, mix64, normals
-from esv_ray.core.regression.interactions import MAX_SINGLE_BINS, FloatArray, Interactions, interactions
+from esv_ray.core.regression.interactions import MAX_SINGLE_BINS, BoolArray, FloatArray, Interactions, interactions
 
 CONTRASTS = 8  # random contrasts from which the size of the residual is estimated
 _INTERCEPT = 1e4  # variance of the mean: uninformative
@@ -116,7 +117,7 @@ class Fit:
     errors: FloatArray
 
 
-def fit_head(member: FloatArray, s: int, share: float, expected: Expectation, *, seed: int) -> Fit:
+def fit_head(member: BoolArray, s: int, share: float, expected: Expectation, *, seed: int) -> Fit:
     """Fit the surrogate of a head f^s.
 
     Args:
@@ -127,22 +128,49 @@ def fit_head(member: FloatArray, s: int, share: float, expected: Expectation, *,
         seed: seed of the error's draw.
     """
     n = member.shape[1]
-    features = expected.features
+    features, share = expected.features, min(share, 1.0)
     kept = sum(features.counts()[:3])
-    to_means = features.to_means(s)
     values, prior = features.features(member, s), expected.shares.variances(features)
-    if share >= 1:  # there is no rest that triples could predict
+    if share == 1:  # there is no rest that triples could predict
         values, prior = values[:, :kept], prior[:kept]
-    noise = expected.shares.noise * max(1 - share, 0.0) + _COMPLETE_NOISE
-    covariance = inverse(values.T @ values / noise + np.diag(1 / prior))
-    fitted = to_means @ (covariance[:kept] @ values.T / noise)
-    if share >= 1:
-        return Fit(fitted, np.zeros((0, len(member))), np.zeros((kept, 0)))
+    noise = expected.shares.noise * (1 - share) + _COMPLETE_NOISE
     key = derive_key(seed, "error", n, s)
-    drawn = normals(key, kept * CONTRASTS).reshape(kept, CONTRASTS) / np.sqrt(CONTRASTS)
-    drawn *= np.sqrt(1 - share)  # contrasts are relative to a noise that shrinks like the share of missing subsequences
+    if share < 1 and len(member) < len(prior):
+        return _fit_few(values, prior, noise, kept, share, key, lambda found: features.to_means(s, found))
+    covariance = inverse(values.T @ values / noise + np.diag(1 / prior))
+    fitted = features.to_means(s, covariance[:kept] @ values.T / noise)
+    if share == 1:
+        return Fit(fitted, np.zeros((0, len(member))), np.zeros((kept, 0)))
+    drawn = normals(key, kept * CONTRASTS).reshape(kept, CONTRASTS) * _error_scale(share)
     root = np.linalg.cholesky(covariance[:kept, :kept] + 1e-12 * np.eye(kept))
-    return Fit(fitted, residual_contrasts(values, covariance, noise, int(key)), to_means @ root @ drawn)
+    return Fit(fitted, residual_contrasts(values, covariance, noise, int(key)), features.to_means(s, root @ drawn))
+
+
+def _error_scale(share: float) -> float:
+    """Return the factor of drawn errors: contrasts are relative to a noise that shrinks like the share missing."""
+    return float(np.sqrt((1 - share) / CONTRASTS))
+
+
+def _fit_few(
+    values: FloatArray,
+    prior: FloatArray,
+    noise: float,
+    kept: int,
+    share: float,
+    key: np.uint64,
+    to_means: Callable[[FloatArray], FloatArray],
+) -> Fit:
+    """Fit fewer subsequences than features: the same fit by the covariance of values, (N, N), in place of theirs."""
+    count, terms = values.shape
+    carried = prior[:, None] * values.T  # (P, N) covariance of coefficients and values
+    inverted = inverse(values @ carried + noise * np.eye(count))
+    # A draw of the prior minus what its own values would predict has the posterior's covariance (Matheron's rule).
+    words = normals(key, (terms + count) * CONTRASTS).reshape(terms + count, CONTRASTS) * _error_scale(share)
+    drawn = np.sqrt(prior)[:, None] * words[:terms]
+    seen = values @ drawn + np.sqrt(noise) * words[terms:]
+    errors = (drawn - carried @ (inverted @ seen))[:kept]
+    contrasts = contrasts_of_inverse(inverted, int(key))
+    return Fit(to_means(carried[:kept] @ inverted), contrasts, to_means(errors))
 
 
 def inverse(matrix: FloatArray) -> FloatArray:
@@ -164,6 +192,17 @@ def residual_contrasts(values: FloatArray, covariance: FloatArray, noise: float,
     count = len(values)
     spread = values @ covariance  # (N, P)
     own = np.maximum(1 - (spread * values).sum(axis=1) / noise, 1e-6) / noise  # diagonal of the inverse
-    words = mix64(np.arange(CONTRASTS * count, dtype=np.uint64) ^ np.uint64(key))
-    signs = np.where(words >> np.uint64(63), 1.0, -1.0).reshape(CONTRASTS, count) / np.sqrt(own * count)
+    signs = _signs(key, count) / np.sqrt(own * count)
     return np.asarray((signs - (signs @ spread) @ values.T / noise) / noise)
+
+
+def contrasts_of_inverse(inverted: FloatArray, key: int) -> FloatArray:
+    """Return `residual_contrasts` from the inverse (N, N) of the covariance of the values, noise included."""
+    own = np.maximum(inverted.diagonal(), 1e-6)
+    return np.asarray((_signs(key, len(inverted)) / np.sqrt(own * len(inverted))) @ inverted)
+
+
+def _signs(key: int, count: int) -> FloatArray:
+    """Return (L, count) random signs."""
+    words = mix64(np.arange(CONTRASTS * count, dtype=np.uint64) ^ np.uint64(key))
+    return np.where(words >> np.uint64(63), 1.0, -1.0).reshape(CONTRASTS, count)
