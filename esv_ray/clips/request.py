@@ -112,10 +112,10 @@ def _recorded(request: ClipRequest) -> dict[str, Any]:
                 "run.json; give --backbone"
             )
     else:
-        said = frames_of(request.model) or {}
-        if isinstance(said.get("backbone"), str):
-            return {key: said[key] for key in _IN_A_BUNDLE if said.get(key) is not None}
         written = _of_training(request.model)
+        said = frames_of(request.model) or {}
+        if written is None and isinstance(said.get("backbone"), str):
+            return {key: said[key] for key in _IN_A_BUNDLE if said.get(key) is not None}
     if written is None:
         raise SpecError(
             f"--backbone: expected the backbone that made the features of {request.model}, which does not record it; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +87,7 @@ def finish_training(spec: TrainSpec, plan: TrainingPlan, data: TrainData) -> Non
     }
     for name, table in files.items():
         storage.replace(storage.join(folder, name), _parquet(table), _WRITING)
-    _save(spec, plan, folder, kept, trained)
+    _save(spec, plan, folder, kept, trained, data.training.preprocessing)
 
 
 def read_trained(output: str) -> Trained:
@@ -188,8 +189,15 @@ def _bins_of_f(folder: str, members: Sequence[HeadUnit], data: TrainData, places
     return binned(logits.softmax(dim=1), torch.from_numpy(data.held.labels[places]))
 
 
-def _save(spec: TrainSpec, plan: TrainingPlan, folder: str, kept: Mapping[int, HeadUnit], trained: Trained) -> None:
-    """Write the bundle; model.json last."""
+def _save(
+    spec: TrainSpec,
+    plan: TrainingPlan,
+    folder: str,
+    kept: Mapping[int, HeadUnit],
+    trained: Trained,
+    preprocessing: Mapping[str, Any] | None,
+) -> None:
+    """Write the bundle; model.json last. It records how the frames of its features were prepared, if that is known."""
     written = plan.written
     counts = torch.tensor(written.counts, dtype=torch.float64)
     heads = {}
@@ -215,7 +223,15 @@ def _save(spec: TrainSpec, plan: TrainingPlan, folder: str, kept: Mapping[int, H
         **({"seeds": {scale: unit.seed for scale, unit in kept.items()}} if spec.seeds > 1 else {}),
     }
     classes = None if written.classes is None else tuple(written.classes)
-    save_heads(spec.output, heads, counts / counts.sum(), classes=classes, training=summary, beside=BESIDE)
+    save_heads(
+        spec.output,
+        heads,
+        counts / counts.sum(),
+        classes=classes,
+        training=summary,
+        extraction=preprocessing,
+        beside=BESIDE,
+    )
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,7 @@ class LabeledRows:
         piece, row: (V,) where each video lies: the number of its piece, and its row in it.
         lengths: (V,) frames T.
         labels: (V,) class ids.
+        preprocessing: how frames became features, if `esv extract` wrote the table (`input.preprocessing`).
     """
 
     pieces: tuple[Unit, ...]
@@ -56,6 +58,7 @@ class LabeledRows:
     row: Int64Array
     lengths: Int64Array
     labels: Int64Array
+    preprocessing: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.piece)
@@ -145,7 +148,9 @@ def read_index(
     labeled = kept[labels[kept] >= 0]
     if len(labeled) < len(kept):
         left_out["no label"] += len(kept) - len(labeled)
-    everything = LabeledRows(pieces, contract, piece, row, lengths, labels)
+    recorded = [footer.preprocessing for footer in footers]
+    preprocessing = recorded[0] if all(each == recorded[0] for each in recorded) else None
+    everything = LabeledRows(pieces, contract, piece, row, lengths, labels, preprocessing)
     index = TableIndex(everything.take(labeled), left_out, ids[labeled], content[labeled])
     return index if other is None else replace(index, shared=_shared(index, other, reader))
 

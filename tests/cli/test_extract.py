@@ -67,6 +67,8 @@ def test_from_clips_to_attributions(clips: Path, tmp_path: Path, run: Run) -> No
     trained = run("train", "--features", str(table), "--output", model, "--set", "n_max=2", "--set", "epochs=1",
                   "--set", "validation=0.25")  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+    recorded = json.loads((tmp_path / "model" / "model.json").read_text())["extraction"]
+    assert (recorded["size"], recorded["backbone"]) == ([64, 96], "pooled")
     done = run("attribute", "--features", str(table), "--model", model, "--output", str(tmp_path / "esv"),
                "--set", "cluster.actors=0")  # fmt: skip
     assert "4 videos: 4 ok" in done.stdout, done.stderr

@@ -109,7 +109,7 @@ def test_an_extraction(esv, rate: list[str], tmp_path: Path) -> None:  # type: i
     spec.write_text("\n".join([*text, "max_failed: 0.5"]))
     code, stdout, err = esv("plan", str(spec))
     assert (code, err) == (0, "")
-    for part in ("5 videos in 5 files, ", "2 units; backbone pooled, D = 384, no labels", "tried here   ",
+    for part in ("5 videos in 5 files, ", "2 units; backbone pooled, D = 147, no labels", "tried here   ",
                  "create-only", "time         about ", "with 1 actor on cpu", "1 of 5 files looked at cannot be read",
                  "of 4 videos tried failed: "):  # fmt: skip
         assert part in stdout, part

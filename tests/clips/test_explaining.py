@@ -29,7 +29,7 @@ from tests.support.command import run as run_command
 from tests.support.videos import write_video
 
 NAMES = ("left", "right", "7")
-DIM = 384  # of the backbone pooled
+DIM = 147  # of the backbone pooled
 SAMPLED = ("estimator.kind=algorithm1", "estimator.m=2", "estimator.iterations=3")
 
 
@@ -132,7 +132,7 @@ def test_classes_by_role_name_and_number(made: Path) -> None:
     [
         ("bad.mp4", {}, DataError, r"bad\.mp4: expected a video, got a file that cannot be opened"),
         ("none.mp4", {}, DataError, r"none\.mp4 was not found; check the location"),
-        ("clips/a.mp4", {"model": "other"}, ModelError, r"features of 4 numbers, got 384 from the backbone pooled"),
+        ("clips/a.mp4", {"model": "other"}, ModelError, r"features of 4 numbers, got 147 from the backbone pooled"),
         ("clips/a.mp4", {"model": "none"}, ModelError, r"expected a model bundle, but there is no model\.json"),
         ("clips/a.mp4", {"classes": ("rigth",)}, SpecError, r"there is no class 'rigth'; did you mean 'right'\?"),
         ("clips/a.mp4", {"classes": ("9",)}, SpecError, r"expected a class name or a number from 0 to 2, got 9"),

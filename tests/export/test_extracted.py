@@ -24,7 +24,7 @@ def test_the_table_names_the_videos(tmp_path: Path) -> None:
         write_video(clips / name, frames=frames)
     base = [f"videos={clips}", "backbone=pooled", f"output={table}", "cluster.actors=0", "frames=4"]
     extract(load_extract_spec(None, base))
-    save_heads(str(tmp_path / "model"), make_heads(feature_dim=384), make_prior(3))
+    save_heads(str(tmp_path / "model"), make_heads(feature_dim=147), make_prior(3))
     run(str(table), str(tmp_path / "model"), tmp_path / "out", "classes=[predicted]")
     assert write("fiftyone", tmp_path / "out", tmp_path / "fo") == []
     samples = json.loads((tmp_path / "fo" / "samples.json").read_text())["samples"]
