@@ -24,11 +24,11 @@ class Kind:
     """A kind of work.
 
     Attributes:
-        command: that runs it: ``esv COMMAND SPEC``.
+        command: name of the command that runs it: ``esv COMMAND SPEC``.
         spec: class of its specs.
-        load: loads one, as `spec.load_spec`.
-        marks: keys that only its specs have; none: every spec without the marks of others.
-        reads: keys of the locations that it reads; values that are no text are none.
+        load: function that loads one, as `spec.load_spec`.
+        marks: keys that only its specs have; empty: every spec without the marks of other kinds is of this kind.
+        reads: keys of the locations that it reads; values that are not strings are not locations.
         has_partitions: whether its input may be a folder of partitions.
     """
 
@@ -50,7 +50,7 @@ EXTRACTION = Kind(
 )
 TRAINING = Kind("train", TrainSpec, load_train_spec, MARKS, ("features", "validation", "classes"))
 KINDS = (EXTRACTION, TRAINING, ATTRIBUTION)
-"""The first whose marks a spec has is its kind; one without marks comes last."""
+"""All kinds, in the order of the search: the kind of a spec is the first whose marks it has."""
 
 
 def kind_of(spec: WorkSpec) -> Kind:
@@ -80,7 +80,7 @@ def check_kind(source: str, expected: Kind) -> None:
     """Refuse a file with the spec of another kind of work.
 
     Raises:
-        SpecError: names the command that takes it.
+        SpecError: the spec is of another kind; the error names the command that takes it.
     """
     found = kind_in(source)
     if found is not expected:

@@ -1,4 +1,4 @@
-"""The spec of a training: which heads, on which feature table, how and where."""
+"""The spec of a training run: which heads to train, on which feature table, how, and where."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrainClusterSpec(ClusterSpec):
 def _bytes(value: object) -> object:
     """Read a number of bytes."""
     if value == "auto":
-        raise ValueError("expected a number of bytes, 500MB or 2GB, got 'auto'")
+        raise ValueError("expected a number of bytes, such as 500MB or 2GB, got 'auto'")
     return bytes_or_auto(value)
 
 
@@ -93,14 +93,15 @@ class TrainSpec(Frozen):
     Attributes:
         features: feature table with labels.
         columns: names of the columns of both feature tables that differ from their own.
-        feature_dim: D; required if `features` are flat lists of T * D numbers, whose type does not say it.
+        feature_dim: D; required if `features` are flat lists of T * D numbers, whose type does not give D.
         output: where the model bundle goes.
         preset: a published set of keys (`PRESETS`).
         validation: another feature table, or the share of the training videos to hold out.
         unlabelled: labels that mark videos without a label; training skips those videos.
         classes: CSV (header name,id) with the class names; null: no names.
         n_classes: C; null: as many as `classes` names, else the largest label plus one.
-        class_weights: of the loss: null: 1; `balanced`: inverse to the number of training videos; or C numbers.
+        class_weights: class weights of the loss; null: all 1; `balanced`: inverse to the number of training videos; or
+            C numbers.
         n_max: scale of the longest head.
         hidden: width of each hidden layer, or one number per layer.
         hidden_layers, batch_norm, input_relu, dropout: of the heads, as in the paper's models.
@@ -109,11 +110,11 @@ class TrainSpec(Frozen):
         batch, learning_rate, weight_decay: of AdamW.
         schedule: how the learning rate changes: `constant`, `cosine` to 0 at the last epoch, or `step`.
         warmup: epochs in which the learning rate grows from 0, linearly.
-        step_epochs, step_factor: of `step`: after so many epochs the learning rate is multiplied by the factor.
-        precision: of the products in training: `float32`, `bfloat16` (autocast), `auto`: bfloat16 on NVIDIA devices.
+        step_epochs, step_factor: for `step`: every `step_epochs` epochs, the learning rate is multiplied by the factor.
+        precision: of the products in training: `float32`, `bfloat16` (autocast), `auto`: bfloat16 on GPUs.
         shuffle_buffer: bytes of features that are shuffled together; a larger table is streamed.
         seed: fixes split, initial weights and the subsequences drawn.
-        seeds: number of seeds, from `seed` on; of each scale the head with the least validation loss is kept.
+        seeds: number of seeds, counted up from `seed`; per scale the head with the lowest validation loss is kept.
         threads: torch threads of each actor.
         cluster: where the heads are trained.
     """
@@ -167,10 +168,10 @@ class TrainSpec(Frozen):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.batch_norm and self.batch == 1:
-            raise ValueError("batch: expected at least 2 with batch_norm, for which one row has no variance, got 1")
+            raise ValueError("batch: expected at least 2 with batch_norm, because a single row has no variance, got 1")
         if isinstance(self.hidden, tuple) and self.hidden_layers not in (1, len(self.hidden)):  # 1 is the default
             raise ValueError(
-                f"hidden_layers: a list of widths ({list(self.hidden)!r:.60}) says the number of layers; leave "
+                f"hidden_layers: a list of widths ({list(self.hidden)!r:.60}) determines the number of layers; leave "
                 "hidden_layers out"
             )
         if self.warmup > self.epochs:
@@ -196,7 +197,9 @@ def load_train_spec(source: Source = None, overrides: Iterable[str] = (), *, cod
         code: must be empty: a training runs no code of other packages.
     """
     if tuple(code):
-        raise SpecError(f"--code: a training runs no code of packages, got {', '.join(code)}; leave the option out")
+        raise SpecError(
+            f"--code: expected none, because training runs no code of packages, got {', '.join(code)}; leave it out"
+        )
     spec = load_as(TrainSpec, source, overrides)
     places = {
         key: storage.absolute(value)

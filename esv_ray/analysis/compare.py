@@ -56,7 +56,7 @@ def compare(
         method_a: method whose values of `a` are compared.
         method_b: method whose values of `b` are compared.
         class_: class to compare: each video's `label`, or the class that `a` predicts; None: the label if there is any.
-        changes: how many of the sequences that differ most to keep, for each number of elements.
+        changes: number of sequences to keep for each number of elements: those that differ most.
 
     Raises:
         SpecError: nothing can be compared: other classes, values of another kind, or the same values twice.

@@ -64,7 +64,7 @@ setting_options = option_group(
 )
 
 
-@click.command(short_help="Measure the speed of the engine.")
+@click.command(short_help="Measure the speed of computing ESVs.")
 @click.option(
     "-n",
     "lengths",
@@ -112,7 +112,7 @@ def bench(
     file: Path | None,
     compare: Path | None,
 ) -> None:
-    """Measure the speed of the engine on random videos, by default with the paper's dimensions.
+    """Measure the speed of computing ESVs on random videos, by default with the paper's dimensions.
 
     \b
     Columns:

@@ -123,7 +123,7 @@ def convergence(
     """Compare sampled ESVs with exact ones, for each estimator (Fig. 8 of the paper).
 
     Compares the ESVs of the label of each video, or of the predicted class if it has no label. The figure
-    needs the extra `figures` of esv-ray; without it --output writes the table alone.
+    needs the extra `figures` of esv-ray; without it, --output writes only the table.
 
     \b
     Columns:

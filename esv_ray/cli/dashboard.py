@@ -70,7 +70,7 @@ def dashboard(
     \b
     Exit codes:
       2    there is no output, no unit is committed yet, or the address is not free
-      130  interrupted: the way to end it
+      130  stopped with Ctrl-C, the normal way to end it
     """
     from esv_ray.dashboard.serve import serve
 

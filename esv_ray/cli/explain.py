@@ -87,7 +87,10 @@ _options = option_group(
         help="Feature table of esv extract whose backbone to use.",
     ),
     click.option(
-        "--frames", type=Count(min=1), metavar="N", help="Number of frames per clip, evenly spaced (default: 16)."
+        "--frames",
+        type=Count(min=1),
+        metavar="N",
+        help="Number of frames per clip, evenly spaced (default: that of the table whose backbone is used, else 16).",
     ),
     click.option("--fps", type=Real(0, min_open=True), metavar="F", help="Frames per second, by time stamps."),
     click.option("--all", "all_frames", is_flag=True, help="Every frame."),
@@ -113,9 +116,9 @@ _options = option_group(
 def explain(clips: tuple[str, ...], request: ExplainArguments, out: str | None) -> None:
     """Show how much each frame of a video file contributed to the scores of a model.
 
-    A CLIP is a video file, or a folder, glob or list of them as for esv extract; at most 100 videos. Frames are
-    decoded, become features by the backbone, and their ESVs are computed in this process, without tables and without
-    Ray. The values are those of esv extract and esv attribute.
+    A CLIP is a video file, or a folder, glob or list of them as for esv extract; at most 100 videos. The
+    command decodes frames, computes their features with the backbone, and computes ESVs, all in this process, without
+    tables and without Ray. The values are those of esv extract and esv attribute.
 
     With --output, the frames appear below the bars. A page has a section per clip; a .png or .svg file shows one clip.
 

@@ -129,7 +129,7 @@ def import_model(
       clip             one text embedding per class; also .npy or .npz
       abmil, clam      one model that pools with gated or plain attention
       attentive-probe  one probe with a learned query
-      huggingface      the folder of a TimeSformer or a VideoMAE, which take pixels
+      huggingface      the folder of a TimeSformer or a VideoMAE, which take images
 
     No code in a file runs. For every source but linear and clip, a file with an unknown tensor is refused, because that
     tensor may change the model's output.

@@ -108,7 +108,7 @@ CLIP = click.Option(
     type=Count(min=1),
     callback=_keep,
     expose_value=False,
-    help="With --size: an element is a clip of so many images.",
+    help="With --size: an element is a clip of this many images.",
 )
 ATTENTION_HEADS = click.Option(
     ["--attention-heads"],

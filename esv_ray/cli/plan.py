@@ -45,7 +45,7 @@ def plan(
     If SPEC is an extraction (it has the key `videos`), finds the videos, loads the backbone, and extracts a few videos
     for about 8 s, without keeping their features.
 
-    If SPEC is a training (it has a key such as n_max or epochs), reads its tables once, and prints the number of
+    If SPEC is a training run (it has a key such as n_max or epochs), reads its tables once, and prints the number of
     examples and heads, and the memory that an actor takes.
 
     \b

@@ -50,9 +50,9 @@ def report(
     It says what was explained, whether the output is complete and correct, and what was found. It shows the figures of
     esv analyze with their data, and up to 60 videos. An existing file is replaced.
 
-    Thumbnails of the frames stand below the bars if --media gives pictures (VIDEO_ID/NUMBER.jpg, .png or .webp), the
+    Thumbnails of the frames appear below the bars if --media gives pictures (VIDEO_ID/NUMBER.jpg, .png or .webp), the
     videos themselves (VIDEO_ID.mp4, or a list as for esv extract) or a table of esv extract --thumbnails. Without
-    --media, those of the feature table are used, if it has some.
+    --media, those of the feature table are used, if it has any.
 
     Requires: pip install 'esv-ray[figures]'.
 

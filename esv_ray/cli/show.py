@@ -59,9 +59,9 @@ def show(
     Without VIDEO_ID, list the first videos of OUTPUT that are misclassified, and the first that are classified
     correctly.
 
-    With --output, thumbnails of the frames stand below the bars if --media gives pictures (VIDEO_ID/NUMBER.jpg), the
+    With --output, thumbnails of the frames appear below the bars if --media gives pictures (VIDEO_ID/NUMBER.jpg), the
     videos themselves (VIDEO_ID.mp4, or a list as for esv extract) or a table of esv extract --thumbnails. Without
-    --media, those of the feature table are used, if it has some.
+    --media, those of the feature table are used, if it has any.
 
     Each bar is the ESV of an element: to the right it supports the class, to the left it distracts from it. A video
     that is misclassified also shows the difference: ESVs of the label minus those of the predicted class.

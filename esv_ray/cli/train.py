@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     "--actors",
     type=Count(min=0),
     metavar="N",
-    help="Most heads trained at a time, each by an actor of its own; 0: this process alone (default).",
+    help="Maximum number of heads trained at a time, each by its own actor; 0: run in this process (default; auto with "
+    "--address).",
 )
 @click.option("--address", type=NAME, metavar="ADDRESS", help="Ray cluster, auto or HOST:PORT (default: none).")
 @click.option("--retry-failed", is_flag=True, help="Train failed heads again; the others are unchanged.")
@@ -61,7 +62,7 @@ def train(
     shuffle_buffer (memory), seed, seeds, threads, unlabelled, cluster.
 
     Heads are trained independently of each other, and each is committed when it is done. Run the same command again to
-    resume an interrupted training; the model is the same as without the interruption, and for any number of actors.
+    resume an interrupted run; the model is the same as without the interruption, and for any number of actors.
 
     \b
     Examples:
@@ -71,7 +72,7 @@ def train(
     \b
     Exit codes:
       0    done
-      1    a head could not be trained or committed (run again to resume)
+      1    a head failed (--retry-failed trains it again) or was not committed (run again to resume)
       2    the request is invalid
       130  interrupted (run again to resume)
     """

@@ -57,7 +57,7 @@ def smoothness(context: click.Context, job: JobArguments, offsets: str | None) -
 def order(context: click.Context, job: JobArguments, shuffles: int | None) -> None:
     """Attribute each sequence again with its elements in random orders.
 
-    Writes the tables of the job to OUTPUT/variations/order, and a summary to OUTPUT/analysis/order.parquet: which
+    Writes the tables of the job to OUTPUT/variations/order, and a summary to OUTPUT/analysis/order.parquet: what
     share of the score is due to the order, and which classes need it. Run it again to resume.
 
     \b

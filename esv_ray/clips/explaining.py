@@ -28,7 +28,7 @@ from esv_ray.show.video import AttributedVideo
 from esv_ray.spec_extract import ExtractSpec, extract_keys
 
 PREDICTED = "predicted"
-"""Stands for the predicted class of each clip."""
+"""Name of the predicted class of each clip, in place of an id."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,10 @@ class ExplainedClip:
     """A clip with its ESVs.
 
     Attributes:
-        path: of its file.
-        video: what is shown of it.
+        path: location of its file.
+        video: its ESVs, to be drawn.
         pictures: a JPEG of each element, or none.
-        remarks: what the decoder says of the file.
+        remarks: notes of the decoder about the file.
     """
 
     path: str
@@ -59,7 +59,7 @@ def explain_clips(request: ClipRequest) -> list[ExplainedClip]:
     Raises:
         SpecError: an option is invalid, a package is not installed, or there is no such class.
         DataError: a clip does not exist or cannot be decoded.
-        ModelError: the model or the backbone cannot be loaded, or they do not go together.
+        ModelError: the model or the backbone cannot be loaded, or they do not match.
     """
     estimator = estimator_of(request)
     spec = extraction_of(request)
@@ -105,7 +105,7 @@ def _check_fit(request: ClipRequest, model: VideoModel, backbone: Backbone) -> N
         wanted, got = (", ".join(f"{key} {values[key]!r:.80}" for key in differ) for values in (expected, found))
         raise ModelError(
             f"{request.model}: expected features of frames with {wanted}, got {got} from the backbone {info.name}; use "
-            "one that prepares frames as the model says"
+            "one that prepares frames as the model expects"
         )
 
 

@@ -19,7 +19,8 @@ def check_file(url: str, clips: int) -> str:
     """Return the kind of a file by its suffix, before anything is computed.
 
     Raises:
-        SpecError: it is another one, it holds one clip only, or the libraries of figures are not installed.
+        SpecError: the suffix is unknown, the file can hold only one clip, or the libraries of figures are not
+            installed.
     """
     kind = check_picture(url)
     if kind != "html" and clips > 1:

@@ -1,4 +1,4 @@
-"""Which clips are explained, by which model, from which features."""
+"""Requests to explain clips: the clips, the model, and how features are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from esv_ray.spec import EstimatorSpec, Frozen, load_as, section
 from esv_ray.spec_extract import ExtractSpec, load_extract_spec
 
 MOST_CLIPS = 100
-"""More are a job: their features and pictures are in memory together."""
+"""Most clips of a request, whose features and pictures are in memory together; more need a job."""
 _NOWHERE = "memory://esv-explain"  # nothing is written there
 _OF_A_BACKBONE = ("backbone", "arguments", "weights", "size", "clip", "stride", "dtype", "decoder")
 _IN_A_BUNDLE = ("backbone", "size", "clip", "stride")
@@ -28,7 +28,7 @@ _ESTIMATOR = "estimator."
 
 
 class _Estimating(Frozen):
-    """The keys of a request that are none of an extraction."""
+    """The keys of a request that do not belong to an extraction."""
 
     estimator: Annotated[EstimatorSpec, BeforeValidator(section)] = EstimatorSpec()
 
@@ -41,7 +41,7 @@ class ClipRequest:
         clips: video files, folders or globs of them, or lists.
         model: location of a bundle.
         code: packages whose code may run to build the model and the backbone.
-        options: keys of an extraction that are given (`spec_extract.ExtractSpec`).
+        options: the keys of an extraction that are set (`spec_extract.ExtractSpec`).
         table: feature table of `esv extract` whose backbone is used, or None.
         overrides: ``key=value`` of an extraction, or ``estimator.key=value``.
         classes: `predicted`, ids or names of classes; none: the predicted one.
@@ -75,11 +75,11 @@ def clips_of(request: ClipRequest) -> list[Clip]:
 
 
 def extraction_of(request: ClipRequest) -> ExtractSpec:
-    """Return how features are made: as the options say, else as the features were made that the model is for.
+    """Return the spec that makes the features: from the options, else as the model's own features were made.
 
     Raises:
         SpecError: nothing says which backbone; or a value is invalid.
-        DataError: the table is none of `esv extract`.
+        DataError: `esv extract` did not write the table.
     """
     estimator = tuple(text for text in request.overrides if text.startswith(_ESTIMATOR))
     overrides = [text for text in request.overrides if text not in estimator]
@@ -103,7 +103,7 @@ def estimator_of(request: ClipRequest) -> Estimator:
 
 
 def _recorded(request: ClipRequest) -> dict[str, Any]:
-    """Return what says how features are made: the table of the request, the model, or the table it learned from."""
+    """Return the recorded keys of the extraction: from the table, the model, or the table it was trained on."""
     if request.table is not None:
         written = read_run(storage.absolute(request.table))
         if written is None:

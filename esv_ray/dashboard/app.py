@@ -1,4 +1,4 @@
-"""The addresses of the dashboard: pages and their scripts, and the queries that they ask."""
+"""Routes of the dashboard: pages, their scripts, and the queries that they send."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _AN_HOUR = {"Cache-Control": "private, max-age=3600"}
 
 @dataclass(frozen=True)
 class Dashboard:
-    """What a dashboard shows.
+    """The content of a dashboard.
 
     Attributes:
         index: of the output.
         frames: pictures of its elements; None where there are none.
-        other: index of a second output, to be seen beside the first; None without `--compare`.
+        other: index of a second output, shown beside the first; None without `--compare`.
     """
 
     index: Index
@@ -153,7 +153,8 @@ def _figure(figures: Figures, asked: Mapping[str, str]) -> dict[str, Any]:
 def _frame(shown: Dashboard, asked: Mapping[str, str]) -> Response:
     if shown.frames is None:
         raise SpecError(
-            "there are no pictures: start the dashboard with --media: pictures, videos, or a table with thumbnails"
+            "there are no pictures: start the dashboard with --media LOCATION (pictures, videos, or a table with "
+            "thumbnails)"
         )
     data = shown.frames.picture(
         _id(asked),
@@ -161,7 +162,7 @@ def _frame(shown: Dashboard, asked: Mapping[str, str]) -> Response:
         number_of("element", asked.get("element", "")),
         asked.get("size") or "large",
     )
-    if data is None:  # not 404, which browsers tell of as an error of the page
+    if data is None:  # not 404, which browsers report as an error of the page
         return Response(status_code=204)
     return Response(data, media_type="image/webp", headers=_AN_HOUR)
 

@@ -14,7 +14,7 @@ from esv_ray.dashboard.index import Index
 from esv_ray.errors import SpecError
 
 MOST_ROWS = 200
-"""Of a page."""
+"""Most rows of a page."""
 _MOST_TEXT = 1000  # characters of a parameter
 _LARGEST = 2**31 - 1
 ORDERS = {
@@ -46,11 +46,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Filter:
-    """Which videos.
+    """A condition on videos.
 
     Attributes:
-        where: condition of SQL on the table `listed`.
-        values: of its parameters.
+        where: SQL condition on the table `listed`.
+        values: values of its parameters.
     """
 
     where: str
@@ -74,7 +74,7 @@ class Page:
 
 
 def filter_of(asked: Mapping[str, str]) -> Filter:
-    """Return the filter that the parameters of a request ask for; those that are no filters are left alone.
+    """Return the filter that the parameters of a request ask for; other parameters are ignored.
 
     Args:
         asked: q (a part of the id), label, predicted, class (label or predicted class), n (number of elements),
@@ -186,7 +186,7 @@ def _place_of(cursor: str, order: str, descending: bool) -> dict[str, Any]:
     """Return the values of the parameters that a cursor stands for.
 
     Raises:
-        SpecError: it is none of this order.
+        SpecError: the cursor does not belong to this order.
     """
     try:
         at, video_id, n = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))

@@ -26,9 +26,9 @@ from esv_ray.show.chart import check_figures
 NAMES = ("support", "positions", "profiles", "pairs", "classes", "confusions")
 """Facets that the index has all data of, in the order of the page."""
 MOST_SECONDS = 10.0
-"""To make the table of a figure."""
+"""Most seconds to make the table of a figure."""
 MOST_CLASSES = 24
-"""Of a matrix of confusions."""
+"""Most classes of a confusion matrix."""
 _MOST_ROWS = 100  # of a table on the page
 _KEPT = 64  # figures in memory, of some 50 kB each
 _BATCH_ELEMENTS = 2**19  # of the sequences of a batch, as in `analysis/batches.py`
@@ -215,7 +215,7 @@ def _json(section: Section, facet: Facet, table: pa.Table, n: int, videos: int) 
 
 
 def _linked(name: str, svg: str) -> str:
-    """Return a figure whose marks say which videos are behind them (`data-go`), where they can be told."""
+    """Return a figure whose marks name the filters of their videos (`data-go`), where these are known."""
     if name not in _TIPS:
         return svg
     pattern, filters = _TIPS[name]

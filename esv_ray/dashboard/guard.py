@@ -1,4 +1,4 @@
-"""Who may ask the server for what: hosts, tokens and methods; and what a browser may do with the answers."""
+"""Access control of the server: hosts, tokens, methods, and headers that restrict what a browser does with answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from esv_ray.errors import SpecError
 
 LEAST_TOKEN = 16
-"""Characters of a token."""
+"""Fewest characters of a token."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -43,12 +43,12 @@ _LOCKED = (
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask.
+    """Access to the server.
 
     Attributes:
-        host: that the server listens on: a name or an address.
-        port: that the server listens on.
-        token: that each request must bring; None: none is needed, on this machine only.
+        host: name or address that the server listens on.
+        port: port that the server listens on.
+        token: token that each request must have; None: none is needed, and only this machine can connect.
     """
 
     host: str
@@ -57,16 +57,16 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie: browsers do not tell the ports of a host apart."""
+        """Name of the cookie: browsers send the cookies of a host to all of its ports."""
         return f"esv-{self.port}"
 
 
 def access_of(host: str, port: int, token: str | None) -> Access:
-    """Check who may ask.
+    """Return the access that a host, a port and a token give.
 
     Raises:
-        SpecError: others than this machine could ask without a token, or the token is short or has other characters
-            than visible ones of ASCII.
+        SpecError: other machines could connect without a token, or the token is too short or has characters other than
+            visible ASCII.
     """
     if token is None and not is_loopback(host):
         raise SpecError(
@@ -93,8 +93,8 @@ class Guard:
     """Answers instead of an application where a request must not reach it, and adds headers to all answers.
 
     - Only GET and HEAD: nothing can be changed.
-    - On this machine only the names of this machine are hosts: a page of another site whose name was made to lead here
-      (DNS rebinding) is refused. On other addresses the token protects, whose cookie belongs to one host.
+    - On a loopback address, only names of this machine are accepted as host: a page of another site whose name resolves
+      to this machine (DNS rebinding) is refused. On other addresses the token protects; its cookie belongs to one host.
     - With a token, each request brings it in a header (``Authorization: Bearer TOKEN``) or its cookie. A link with
       ``?token=TOKEN`` sets the cookie and leads to the address without it.
     """
@@ -164,7 +164,7 @@ class Guard:
 
 
 def _session_of(token: str) -> str:
-    """Return the value of the cookie, from which the token cannot be had."""
+    """Return the value of the cookie, from which the token cannot be recovered."""
     return hmac.new(token.encode(), b"esv dashboard", hashlib.sha256).hexdigest()
 
 

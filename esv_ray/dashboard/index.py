@@ -23,11 +23,11 @@ from esv_ray.output.committed import committed_units, read_footers_of
 from esv_ray.output.layout import VIDEOS
 
 MEMORY = 400_000_000
-"""Bytes that DuckDB may use; of more videos than fit, a part is on the disk."""
+"""Bytes that DuckDB may use; an index that does not fit is kept partly on disk."""
 REFRESH = 5.0
-"""Seconds between two looks at an output that grows."""
+"""Seconds between two checks of an output that grows."""
 MOST_SECONDS = 5.0
-"""Of a query."""
+"""Most seconds of a query."""
 _THREADS = 2
 _MOST_REASON = 300  # characters
 _MAKE = """
@@ -74,7 +74,7 @@ FROM read_parquet($paths, filename = true, hive_partitioning = false) GROUP BY A
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of an output is indexed.
+    """Progress of indexing an output.
 
     Attributes:
         units: number of units that are indexed.
@@ -102,8 +102,8 @@ class Index:
     - unit: place in `names` of the unit that has the video;
     - correct: whether the predicted class is the label; null without a label;
     - class, score, evidential: the class explained, its probability, and that minus its prior;
-    - value, esv, stderr: of the class explained, the value of the full sequence (a logit, if ESVs are), and the ESVs
-      and their errors by element;
+    - value, esv, stderr: for the class explained, the value of the full sequence (a logit if the ESVs are in logits),
+      and the ESVs and their standard errors by element;
     - distracted, supporting, best, worst: absolute sum of the ESVs below 0, number of those above 0, and the elements
       with the largest and the smallest ESV, for the class explained;
     - difference, difference_stderr, misleading: of a misclassified video, the smallest ESV for the label minus that

@@ -17,7 +17,7 @@ from esv_ray.show.read import StoredVideo, attributed, read_stored
 from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
 
 MOST_CLASSES = 8
-"""Of a video, whose bars are drawn at once."""
+"""Most classes of a video whose bars are drawn at once."""
 MOST_ROWS = 40
 """Classes of a heat map: those with the largest scores."""
 _TOP = 12  # classes among the top scores
@@ -25,7 +25,7 @@ _TOP = 12  # classes among the top scores
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a video.
+    """A request for a video.
 
     Attributes:
         video_id: the video.
@@ -50,7 +50,7 @@ def rows_of(index: Index, video_id: str) -> list[dict[str, Any]]:
     if not rows:
         progress = index.progress
         waiting = progress.committed - progress.units
-        hint = f"; {count_of(waiting, 'unit')} of the output are not indexed yet: look again later" if waiting else ""
+        hint = f"; {count_of(waiting, 'unit')} of the output are not indexed yet; try again later" if waiting else ""
         raise DataError(f"expected a video of the output, got {video_id!r:.100}{hint}")
     return rows
 
@@ -75,8 +75,8 @@ def video_of(index: Index, asked: Asked, other: Index | None = None) -> dict[str
     Args:
         index: of the output.
         asked: what is asked.
-        other: of a second output, in which the same is asked; the bars of both have one scale. What the second lacks is
-            said in the status and the reason of `other`.
+        other: of a second output, in which the same is asked; the bars of both have one scale. If the second has
+            no such video or class, the status and the reason of `other` say so.
 
     Raises:
         DataError: there is no such video, or a table cannot be read.
@@ -195,8 +195,8 @@ def _contrast(video: AttributedVideo, first: int, second: int) -> dict[str, Any]
             stderr = video.difference_stderr
         if stderr is None:
             note = (
-                "Without standard errors: the output has those of the label minus the predicted class only. They "
-                "cannot be had from the errors of both, since both ESVs come from the same subsequences."
+                "Without standard errors: the output has them only for the label minus the predicted class. They "
+                "cannot be computed from the errors of both classes, because both ESVs use the same subsequences."
             )
     each = ClassEsvs(-1, "the difference", a.score - b.score, a.prior - b.prior, esv, stderr)
     alt = f"ESVs of {count_of(video.n, 'element')} for {a.title} minus those for {b.title}"

@@ -1,1 +1,1 @@
-"""Outputs in the formats of other programs: one module a format, and what they share."""
+"""Outputs in the formats of other programs: one module per format, and what they share."""

@@ -48,14 +48,14 @@ def write(request: Request) -> list[str]:
         publish(request, files)
     if changed:
         notes.append(
-            f"{count_of(changed, 'text')} changed, so that spreadsheets take none for a formula; --exact-text leaves "
-            "them as they are"
+            f"{count_of(changed, 'text')} changed so that spreadsheets do not read them as formulas; --exact-text "
+            "leaves them unchanged"
         )
     return notes
 
 
 class _Guard:
-    """Rows whose texts are no formulas.
+    """Rows without texts that spreadsheets read as formulas.
 
     Attributes:
         changed: texts that were changed so far.

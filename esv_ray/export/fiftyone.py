@@ -35,7 +35,7 @@ _COLUMNS = ("label", "predicted", "scores", "exact")
 
 @dataclass
 class _Written:
-    """What is written so far.
+    """Progress of an export.
 
     Attributes:
         videos: their ids.
@@ -87,8 +87,10 @@ def write(request: Request) -> list[str]:
         (Path(place) / DATASET).write_text(json.dumps(document, indent=1) + "\n")
         files = {storage.join(request.path, name): Path(place) / name for name in (SAMPLES, FRAMES, DATASET)}
         publish(request, files)
-    lost = [f"{count_of(written.lost, 'video')} left out, without a file"] * bool(written.lost)
-    repeated = [f"{count_of(written.repeated, 'video')} left out, of an id that occurs before"] * bool(written.repeated)
+    lost = [f"{count_of(written.lost, 'video')} left out, because no file was found"] * bool(written.lost)
+    repeated = [f"{count_of(written.repeated, 'video')} left out, because their id occurs earlier"] * bool(
+        written.repeated
+    )
     return [*source.opened.unfinished, *lost, *repeated, *_elsewhere(clips)]
 
 
@@ -102,8 +104,8 @@ def field_name(class_id: int, name: str | None) -> str:
 def supports(frames: Sequence[int]) -> list[tuple[int, int]]:
     """Return the stretch of a video that each element stands for, as first and last frame, counted from 1.
 
-    A stretch reaches halfway to the neighboring elements; the first begins, and the last ends, at its own frame. Of
-    elements that are not in the order of time, each stands for its own frame alone.
+    A stretch reaches halfway to the neighboring elements; the first begins, and the last ends, at its own frame. If
+    elements are not in time order, each stands only for its own frame.
     """
     numbers = [frame + 1 for frame in frames]
     if any(later <= earlier for earlier, later in pairwise(numbers)):
@@ -173,7 +175,7 @@ def _add(
 
 
 def _by_frame(sequence: AttributedSequence, source: Source) -> dict[int, dict[str, Any]]:
-    """Return the fields of frames by their number from 1; a frame that is several elements has their sum."""
+    """Return the fields of frames by number, from 1; a frame that is several elements has the sum of their ESVs."""
     found: dict[int, dict[str, Any]] = {}
     for element, frame in enumerate(sequence.frames.tolist()):
         values = found.setdefault(frame + 1, {"element": element})
@@ -254,7 +256,7 @@ def _nothing(request: Request, written: _Written, clips: Mapping[str, Clip]) -> 
         of = "" if request.elements is None else f" at {request.elements} elements"
         return DataError(f"{request.output}: expected videos with ESVs{of}, found none")
     return DataError(
-        f"{request.output}: expected files of its videos, found none of {written.lost}: a file is of "
+        f"{request.output}: expected files of its videos, found none of {written.lost}; one file has the id "
         f"{next(iter(clips))!r:.100}; check --videos, whose ids must be those of the feature table"
     )
 
@@ -262,4 +264,4 @@ def _nothing(request: Request, written: _Written, clips: Mapping[str, Clip]) -> 
 def _elsewhere(clips: Mapping[str, Clip]) -> list[str]:
     """Return a note if files are not on this machine."""
     far = sum("://" in clip.path for clip in clips.values())
-    return [f"{count_of(far, 'video')} not on this machine: FiftyOne opens the paths that it is given"] * bool(far)
+    return [f"{count_of(far, 'video')} not on this machine: FiftyOne needs access to their locations"] * bool(far)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 VERSION = "1.0.0"
-"""Of FiftyOne whose documents these are; newer versions migrate them."""
+"""Version of FiftyOne that has these documents; newer versions migrate them."""
 _FIELDS = "fiftyone.core.fields."
 _LABELS = "fiftyone.core.labels."
 _EMBEDDED = f"{_FIELDS}EmbeddedDocumentField"

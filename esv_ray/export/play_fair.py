@@ -55,7 +55,7 @@ def write(request: Request) -> list[str]:
 
     Raises:
         SpecError: the ESVs are of logits.
-        DataError: as `registry.export`; or no labelled video has every length, or sequences are too long.
+        DataError: as `registry.export`; or no labeled video has every length, or sequences are too long.
     """
     folder, name = split(request.path)
     source = open_source(request)
@@ -115,7 +115,7 @@ def _choose(source: Source, output: str) -> tuple[_Chosen, list[str]]:
         )
     notes = [f"{count_of(len(found) - len(labelled), 'video')} without a label left out"] * (len(labelled) < len(found))
     missing = len(labelled) - len(whole)
-    notes += [f"{count_of(missing, 'video')} left out, of which some length is missing"] * bool(missing)
+    notes += [f"{count_of(missing, 'video')} left out, because ESVs at some length are missing"] * bool(missing)
     numbers = np.array([value[1:] for value in whole.values()], np.int64)
     rows = {video_id: place for place, video_id in enumerate(whole)}
     return _Chosen(rows, numbers[:, 0], numbers[:, 1], sorted(sizes)), notes

@@ -22,7 +22,7 @@ class Format:
     Attributes:
         module: has the function ``write``; imported when it is needed.
         default: name of its file or folder below the working directory.
-        takes: options of a request that mean something to it, besides `path` and `overwrite`.
+        takes: options of a request that it uses, besides `path` and `overwrite`.
     """
 
     module: str
@@ -62,7 +62,7 @@ def export(to: str, request: Request) -> list[str]:
     for name, option in _OPTIONS.items():
         if getattr(request, name) and name not in FORMATS[to].takes:
             takers = [each for each, form in FORMATS.items() if name in form.takes]
-            raise SpecError(f"{option} goes with --to {' or '.join(takers)}, not with {to}; leave it out")
+            raise SpecError(f"{option} has an effect only with --to {' or '.join(takers)}, got {to}; leave it out")
     absolute = Request(**{**vars(request), "output": storage.absolute(request.output)})
     write: Write = import_module(FORMATS[to].module).write
     return write(absolute)

@@ -1,4 +1,4 @@
-"""What is exported, and where to."""
+"""The request for an export: its source, its destination and its options."""
 
 from __future__ import annotations
 

@@ -31,18 +31,18 @@ FRAME, TIME = "frame", "time"
 VIDEO, VALUES, ABOUT = "video", "esv", "about"
 _MP4 = (".mp4", ".m4v", ".mov")
 _MOST_BYTES = 2**31
-"""Of a video file that is put into the recording."""
+"""Most bytes of a video file that is put into the recording."""
 _MOST_NAME = 60
 
 
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """What is seen of a video.
+    """The pictures of a video.
 
     Attributes:
         data: content of an MP4 file, or None.
         times: of an MP4 file, (T,) nanoseconds of its frames; else (n,) of the elements'.
-        images: JPEGs of the elements' frames, if the file is none that Rerun plays.
+        images: JPEGs of the elements' frames, if Rerun cannot play the file.
     """
 
     data: bytes | None
@@ -62,7 +62,7 @@ def write(request: Request) -> list[str]:
     """
     _check_installed()
     if request.video_id is None:
-        raise SpecError("VIDEO_ID: expected the video of the recording; esv show OUTPUT lists some")
+        raise SpecError("VIDEO_ID: expected the id of a video, got none; esv show OUTPUT lists some")
     folder, name = split(request.path)
     source = open_source(request)
     with source.opened.con, TemporaryDirectory(prefix="esv-export-") as place:
@@ -75,7 +75,10 @@ def write(request: Request) -> list[str]:
         publish(request, {request.path: made})
     if clip is not None:
         return list(source.opened.unfinished)
-    return [*source.opened.unfinished, "without the video, whose file is not known; --videos says where it is"]
+    return [
+        *source.opened.unfinished,
+        "the recording has no pictures, because the file of the video is not known; give its folder as --videos",
+    ]
 
 
 def _check_installed() -> None:

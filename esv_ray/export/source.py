@@ -62,8 +62,8 @@ def check_place(request: Request, folder: str, names: Collection[str]) -> None:
         names: of the files.
 
     Raises:
-        SpecError: it is the place of a file of the output.
-        DataError: one of them exists, and is not to be replaced; or nothing can be written there.
+        SpecError: a location belongs to a file of the output.
+        DataError: a file exists and must not be replaced, or nothing can be written there.
     """
     for name in names:
         check_apart(storage.join(folder, name), [request.output], "--output")

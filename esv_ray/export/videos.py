@@ -23,14 +23,14 @@ def clips_of(request: Request, source: Source) -> Mapping[str, Clip]:
     clips = extracted_clips(source) if request.videos is None else _found(request.videos)
     if clips is None:
         raise SpecError(
-            f"--videos: expected the folder or the list of the videos, since {source.manifest.spec['features']} is no "
-            "feature table of esv extract, which would name them"
+            f"--videos: expected the folder or the list of the videos, because {source.manifest.spec['features']} is "
+            "not a feature table that esv extract wrote, which would name them"
         )
     return clips
 
 
 def extracted_clips(source: Source) -> Mapping[str, Clip] | None:
-    """Return the files that `esv extract` made the feature table of an output from; None if it did not."""
+    """Return the files from which `esv extract` made an output's feature table; None if it did not make it."""
     features: str = source.manifest.spec["features"]
     try:
         written = read_run(features)

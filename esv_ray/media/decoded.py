@@ -17,11 +17,11 @@ from esv_ray.machine import cores
 _DECODER = "pyav"
 _MOST_THREADS = 8
 _ROUNDED = 0.001  # seconds by which a time may be rounded
-_LEAST_SHOWN = 1.0  # seconds that a frame may have been shown for when it is taken for a later time
+_LEAST_SHOWN = 1.0  # seconds: a frame that is shown at most this long before a time is taken for that time
 
 
 class Times:
-    """The seconds of the frames of videos, as the feature table of an extraction records them."""
+    """Times of the frames of videos in seconds, as the feature table of an extraction records them."""
 
     def __init__(self, find: Callable[[], ExtractedTable | None]) -> None:
         """Take a function that finds the table; it is called when the first times are asked for."""
@@ -48,7 +48,7 @@ class FrameDecoder:
         """Start nothing yet.
 
         Args:
-            times: of the frames, which find a frame also in a copy of a video with another rate.
+            times: times of the frames, by which a frame is also found in a copy of the video with another frame rate.
         """
         self.at_once = min(_MOST_THREADS, cores())
         self._times = times

@@ -74,8 +74,8 @@ class FolderMedia:
 
     def _nothing(self, video_id: str) -> DataError:
         return DataError(
-            f"{self._location}: expected pictures VIDEO_ID/NUMBER.jpg, .png or .webp, or a video VIDEO_ID.mp4 or the "
-            f"like, of the id {video_id!r:.100}, found none; check --media"
+            f"{self._location}: expected pictures VIDEO_ID/NUMBER.jpg, .png or .webp, or a video VIDEO_ID.mp4 "
+            f"(or another video suffix), for the id {video_id!r:.100}, found none; check --media"
         )
 
     def _listed(self, folder: str) -> _Listing:

@@ -18,7 +18,7 @@ from esv_ray.output.verify.input import features_location
 
 
 class Media(Protocol):
-    """Where the pictures of videos are. Several threads may ask at a time; `close` ends what it started."""
+    """The interface of a source of pictures. Several threads may use it at a time; `close` ends its processes."""
 
     @property
     def at_once(self) -> int:
@@ -27,7 +27,7 @@ class Media(Protocol):
     def pictures(self, video_id: str, frames: Sequence[int]) -> list[bytes | None]:
         """Return a JPEG, PNG or WebP file of each frame, unchecked: None for a frame without one, empty if unreadable.
 
-        An id is compared with the names or ids that the location has; it never becomes a part of a path unseen.
+        An id is only compared with the names or ids at the location; it never becomes part of a path unchecked.
 
         Args:
             video_id: the video.
@@ -69,8 +69,8 @@ def open_media(media: str | None, output: str, features: str | None = None) -> M
         media: a folder of pictures (VIDEO_ID/NUMBER.jpg, .png or .webp) or of videos (VIDEO_ID.mp4, ...), a CSV or
             Parquet list of videos, a video or a glob, or a feature table of `esv extract --thumbnails`. None: the
             thumbnails of the feature table of the output, if it has some.
-        output: of the job whose videos are shown.
-        features: location of its feature table that the user gives; None: that of run.json, if it is trusted.
+        output: location of the output whose videos are shown.
+        features: location of its feature table, if the user gives it; None: that of run.json, if it is trusted.
 
     Returns:
         None if `media` is None and there are no thumbnails.

@@ -49,7 +49,7 @@ class Explanation:
             iteration of Algorithm 1, or from fewer than 16 subsequences per length.
         scores: (C,) value of the full sequence, class probabilities or logits; an estimate if sampled.
         prior: (C,) value of the empty sequence; the ESVs of a class sum to scores - prior.
-        evaluations: number of head evaluations; of a model without heads, of subsequences on which it was run.
+        evaluations: number of head evaluations; for a model without heads, of subsequences on which it was run.
         exact: whether every subsequence was evaluated.
         iterations: iterations of the sampling; 0 if exact.
         tolerance_met: whether the predicted class met the tolerance; None without one.

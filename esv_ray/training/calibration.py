@@ -1,4 +1,4 @@
-"""Calibration: does a class that is predicted with probability p come true in a share p of cases?
+"""Calibration: whether classes that are predicted with probability p are correct in a share p of cases.
 
 Expected calibration error (Naeini et al. 2015; Guo et al. 2017): predictions are binned by their confidence, the
 largest probability; ECE is the mean over predictions of |accuracy - confidence| of their bin.

@@ -111,7 +111,7 @@ def _weights(spec: TrainSpec, data: TrainData) -> tuple[float, ...] | None:
     for part, rows in (("training", data.training), ("validation", data.held)):
         if not np.asarray(weights)[rows.labels].any():
             raise DataError(
-                f"class_weights: the weight of every {part} video is 0; give a weight above 0 to a class of them"
+                f"class_weights: the weight of every {part} video is 0; give a weight above 0 to one of their classes"
             )
     return weights
 
@@ -206,7 +206,7 @@ def _shared_ids(features: str, training: TableIndex, validation: str, held: Tabl
         )
     more = [repr(name)[:60] for name in names] + ["..."] * (count > len(names))
     return [
-        f"{count} of {len(held.rows)} validation videos have an id that a training video has, too "
+        f"{count} of {len(held.rows)} validation videos have the id of a training video "
         f"({', '.join(more)}): accuracies are too high if they are the same videos"
     ]
 
@@ -259,7 +259,7 @@ def _untrained(data: TrainData, validation: float | str) -> list[str]:
         return few([str(c) if names is None else f"{c} {names[c]!r:.60}" for c in classes[:10]])
 
     notes = [
-        f"{len(missing)} of {data.n_classes} classes have no training video, so that their prior is 0 and no head "
+        f"{len(missing)} of {data.n_classes} classes have no training video, so their prior is 0 and no head "
         f"learns them: {shown(missing)}"
     ]
     if held_only:
@@ -276,7 +276,7 @@ def _largest(data: TrainData) -> str:
     largest = data.n_classes - 1
     count = sum(int((rows.labels == largest).sum()) for rows in (data.training, data.held))
     return (
-        f"the number of classes, {data.n_classes}, is that of the largest label, {largest} ({count} videos); if it "
+        f"the number of classes, {data.n_classes}, follows from the largest label, {largest} ({count} videos); if it "
         "marks videos without a label, add it to `unlabelled` in the spec; otherwise give n_classes"
     )
 
@@ -295,8 +295,8 @@ def _n_classes(spec: TrainSpec, names: tuple[str, ...] | None, training: Labeled
     n_classes = spec.n_classes or (len(names) if names else largest + 1)
     if n_classes == 1:
         raise DataError(
-            "expected videos of at least two classes, got one, 0: the probability of an only class is always 1; for a "
-            "yes or no, label the videos 0 and 1"
+            "expected videos of at least two classes, got only class 0: the probability of a single class is always 1; "
+            "for a yes/no question, label the videos 0 and 1"
         )
     if names is not None and len(names) != n_classes:
         raise DataError(f"{spec.classes}: expected {n_classes} class names (n_classes), got {len(names)}")

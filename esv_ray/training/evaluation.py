@@ -23,7 +23,7 @@ _MOST_ROWS, _MOST_BYTES = 1024, 2**26  # of the subsequences that are evaluated 
 
 @dataclass(frozen=True)
 class Measured:
-    """How a head does on random subsequences.
+    """Measures of a head on random subsequences.
 
     Attributes:
         loss: mean cross entropy, weighted as in training.

@@ -60,7 +60,7 @@ class FittedHead:
 
 @dataclass(frozen=True, eq=False)
 class FitTask:
-    """What it takes to train one head.
+    """The input of training one head.
 
     Attributes:
         spec: the training.

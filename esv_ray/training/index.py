@@ -112,7 +112,7 @@ def read_index(
     Args:
         url: the table.
         request: what is known of it.
-        other: hashes of the ids of another table, whose ids are looked for in this one.
+        other: hashes of the ids of another table, to be counted in this one (`TableIndex.shared`).
         contents: whether `TableIndex.content` is computed.
 
     Raises:

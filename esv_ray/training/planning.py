@@ -32,13 +32,13 @@ _OWN_NAMES |= {ACCURACY_FILE, HISTORY_FILE, CALIBRATION_FILE}
 
 @dataclass(frozen=True, eq=False)
 class CheckedTraining:
-    """A training that could start, or go on.
+    """A training run that can start or resume.
 
     Attributes:
         spec: the training.
         data: indexes of the videos.
         plan: that of its output, or the one that a run would write.
-        planned: whether it is on storage.
+        planned: whether the plan is in storage.
         failed: the failed rows of each committed head, by the unit's number: (0,) or ().
     """
 

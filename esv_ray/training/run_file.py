@@ -37,7 +37,7 @@ class HeadUnit:
 
     @property
     def rows(self) -> int:
-        """One head."""
+        """Number of rows: one, the head."""
         return 1
 
     @property
@@ -47,12 +47,12 @@ class HeadUnit:
 
     @property
     def group(self) -> int:
-        """Nothing is read together."""
+        """Number of the group of units that are read together: its own, because nothing is read together."""
         return self.index
 
     @property
     def covers(self) -> tuple[int, ...]:
-        """What it covers: index, first row and the row after the last (of the plan's heads)."""
+        """Range that it covers: index, first row and the row after the last (of the plan's heads)."""
         return self.index, self.index, self.index + 1
 
     @property
@@ -67,7 +67,7 @@ class Written(BaseModel):
 
     Attributes:
         format: 1.
-        work: tells it from the run.json of other work.
+        work: distinguishes it from the run.json of other kinds of work.
         spec: of the training; informative.
         keys: everything that the heads depend on.
         versions: of the software; informative.

@@ -41,7 +41,7 @@ class Videos:
         return len(self.first)
 
     def draw(self, videos: Tensor, s: int, generator: torch.Generator) -> Tensor:
-        """(len(videos), s): of each video a random subsequence of s frames in time order, as rows of `frames`.
+        """Draw a random subsequence of s frames of each video: (len(videos), s) rows of `frames`, in time order.
 
         All videos have T >= s.
         """
@@ -58,7 +58,7 @@ class Videos:
 
 
 class Windows:
-    """Reads videos in windows of at most so many bytes of features; keeps them all if they fit into one."""
+    """Reader of videos in windows of at most `buffer` bytes of features; keeps all videos if they fit in one."""
 
     def __init__(self, rows: LabeledRows, buffer: int, *, beat: Callable[[], None] = lambda: None) -> None:
         """Read nothing yet.

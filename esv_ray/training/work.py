@@ -100,12 +100,12 @@ class TrainingWork:
 
     @property
     def noun(self) -> str:
-        """What the rows are."""
+        """Noun for a row, in messages."""
         return "head"
 
     @property
     def in_process(self) -> bool:
-        """Whether all heads are trained in this process: on request, or if no other one can see a location."""
+        """Whether all heads are trained in this process: on request, or if a location exists only in this process."""
         return self.spec.cluster.actors == 0 or bool(private_locations(self.spec))
 
     def plan(self, *, retry_failed: bool, actor_memory: Callable[[], int]) -> TrainingWorkPlan:

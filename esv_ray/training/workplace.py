@@ -1,4 +1,4 @@
-"""What an actor holds for all heads of a training: the videos, in memory if they fit."""
+"""The state of an actor for all heads of a training run: the videos, in memory if they fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from esv_ray.training.windows import Windows
 
 @dataclass(frozen=True, eq=False)
 class Workplace:
-    """What an actor holds for all of its heads.
+    """The state of an actor for all of its heads.
 
     Attributes:
         spec: the training.

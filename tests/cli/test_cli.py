@@ -161,7 +161,7 @@ def test_train_then_attribute(esv, tmp_path: Path) -> None:  # type: ignore[no-u
     code, stdout, _ = esv("train", *places, *options)
     assert code == 0
     assert "F (all scales)" in stdout
-    assert "1 of 4 classes have no training video, so that their prior is 0 and no head learns them: 3\n" in stdout
+    assert "1 of 4 classes have no training video, so their prior is 0 and no head learns them: 3\n" in stdout
     code, again, _ = esv("train", *places, *options)
     assert (code, "; 2 of 2 heads resumed; model: " in again) == (0, True)
     assert again.splitlines()[:6] == stdout.splitlines()[:6]

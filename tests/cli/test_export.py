@@ -36,9 +36,15 @@ def test_the_command(esv: Esv, output: str, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["v0", "--to", "csv"], "VIDEO_ID goes with --to rerun, not with csv; leave it out"),
-        (["--to", "npz", "--videos", "clips"], "--videos goes with --to fiftyone or rerun, not with npz; leave it out"),
-        (["--to", "csv", "--elements", "2"], "--elements goes with --to fiftyone or rerun, not with csv; leave it out"),
+        (["v0", "--to", "csv"], "VIDEO_ID has an effect only with --to rerun, got csv; leave it out"),
+        (
+            ["--to", "npz", "--videos", "clips"],
+            "--videos has an effect only with --to fiftyone or rerun, got npz; leave it out",
+        ),
+        (
+            ["--to", "csv", "--elements", "2"],
+            "--elements has an effect only with --to fiftyone or rerun, got csv; leave it out",
+        ),
         (["--to", "xlsx"], "'xlsx' is not one of 'csv', 'npz', 'play-fair', 'fiftyone', 'rerun'"),
     ],
 )

@@ -73,7 +73,7 @@ def test_the_plan_as_json_has_the_documented_keys(esv, spec: Path, table: str, t
         (["--model", "m"], "--model is for jobs of esv attribute; this one is of esv train"),
         (["--actors", "2"], "--actors has no effect: the plan of a training is that of one actor"),
         (["--set", "epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
-        (["--code", "mine"], "a training runs no code of packages, got mine"),
+        (["--code", "mine"], "training runs no code of packages, got mine"),
     ],
 )
 def test_requests_for_a_plan_that_are_wrong(esv, spec: Path, words: list[str], said: str) -> None:  # type: ignore[no-untyped-def]

@@ -188,8 +188,8 @@ def test_a_video_without_pictures_says_so(browser: Browser, dashboard: Served) -
 def test_what_is_missing_is_said(browser: Browser, dashboard: Served) -> None:
     for path, text in (
         ("/?video=none", "expected a video of the output, got 'none'"),
-        (f"/?video={FAILED}", "it was failed. <b>NaN</b> in its features"),
-        ("/?q=nothing+has+this+id", "No video is like this"),
+        (f"/?video={FAILED}", "Status: failed. <b>NaN</b> in its features"),
+        ("/?q=nothing+has+this+id", "No videos match"),
         ("/?order=none", "order: expected one of"),
     ):
         with looked_at(browser, dashboard, path) as opened:

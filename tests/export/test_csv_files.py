@@ -50,7 +50,7 @@ def test_the_files_hold_the_tables(plain: Out, tmp_path: Path) -> None:
 
 def test_no_text_is_a_formula(plain: Out, tmp_path: Path) -> None:
     (note,) = write("csv", plain.folder, tmp_path / "csv")
-    assert "changed, so that spreadsheets take none for a formula; --exact-text" in note
+    assert "changed so that spreadsheets do not read them as formulas; --exact-text" in note
     names = [row["name"] for row in read(tmp_path / "csv" / "classes.csv")]
     assert names == [f"'{NAMES[0]}", 'jump, "high"\\x1b[31m', NAMES[2]]
     ids = {row["video_id"] for row in read(tmp_path / "csv" / "videos.csv")}
@@ -74,7 +74,7 @@ def test_the_output_itself_is_no_place(plain: Out) -> None:
 
 
 def test_options_of_other_formats(plain: Out, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"--exact-text goes with --to csv, not with npz; leave it out"):
+    with pytest.raises(SpecError, match=r"--exact-text has an effect only with --to csv, got npz; leave it out"):
         write("npz", plain.folder, tmp_path / "x.npz", exact_text=True)
     with pytest.raises(SpecError, match=r"format: expected one of csv, npz, play-fair.*got 'xls'"):
         write("xls", plain.folder, tmp_path / "x")

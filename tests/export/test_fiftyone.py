@@ -46,7 +46,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[
 
 def test_the_documents_hold_the_tables(sweep: Out, listed: Path, tmp_path: Path) -> None:
     notes = write("fiftyone", sweep.folder, tmp_path / "fo", videos=str(listed))
-    assert notes == ["1 video left out, without a file"]
+    assert notes == ["1 video left out, because no file was found"]
     dataset, samples, frames = read(tmp_path / "fo")
     videos = {row["video_id"]: row for row in sweep.rows("videos") if row["status"] == "ok"}  # the longest comes last
     assert {sample["video_id"] for sample in samples} == set(videos) - {IDS[-1]}
@@ -155,7 +155,9 @@ def test_frames_out_of_order() -> None:
 
 
 def test_where_the_videos_are(sweep: Out, plain: Out, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"--videos: expected the folder or the list of the videos, since .*f\.parquet"):
+    with pytest.raises(
+        SpecError, match=r"--videos: expected the folder or the list of the videos, because .*f\.parquet"
+    ):
         write("fiftyone", plain.folder, tmp_path / "fo")
     (tmp_path / "v.csv").write_text("video_id,path\nnobody,0.mp4\n")
     with pytest.raises(DataError, match=r"found none of 11: a file is of 'nobody'; check --videos"):

@@ -45,7 +45,7 @@ def test_the_dashboard_shows_the_values_of_the_tables(sweep: Out, tmp_path: Path
     notes = write("play-fair", sweep.folder, tmp_path / "esv.pkl")
     assert notes == [
         "1 video without a label left out",
-        "5 videos left out, of which some length is missing",
+        "5 videos left out, because ESVs at some length are missing",
         "1 length without values, since the job computed 1, 2, 4 elements; for all of them run it with "
         "frames=[1,2,...,4]",
     ]

@@ -94,7 +94,9 @@ def test_the_values_stand_at_their_frames(filmed: Path, tmp_path: Path, video_id
 
 def test_without_the_video_the_values_stand_at_their_numbers(plain: Out, tmp_path: Path) -> None:
     notes = write("rerun", plain.folder, tmp_path / "v.rrd", video_id=IDS[3])
-    assert notes == ["without the video, whose file is not known; --videos says where it is"]
+    assert notes == [
+        "the recording has no pictures, because the file of the video is not known; give its folder as --videos"
+    ]
     assert not any(chunk.entity_path == "/video" for chunk in chunks(tmp_path / "v.rrd"))
     video = read_video(str(plain.folder), IDS[3])
     found = columns(tmp_path / "v.rrd", f"esv/class_{video.predicted}")
@@ -105,9 +107,9 @@ def test_without_the_video_the_values_stand_at_their_numbers(plain: Out, tmp_pat
 
 
 def test_what_is_wrong(filmed: Path, plain: Out, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"VIDEO_ID: expected the video of the recording"):
+    with pytest.raises(SpecError, match=r"VIDEO_ID: expected the id of a video, got none"):
         write("rerun", filmed / "out", tmp_path / "v.rrd")
-    with pytest.raises(SpecError, match=r"VIDEO_ID goes with --to rerun, not with csv"):
+    with pytest.raises(SpecError, match=r"VIDEO_ID has an effect only with --to rerun, got csv"):
         write("csv", filmed / "out", tmp_path / "csv", video_id="a")
     with pytest.raises(DataError, match=r"expected a video 'c' among 2, found none"):
         write("rerun", filmed / "out", tmp_path / "v.rrd", video_id="c")

@@ -275,7 +275,7 @@ def test_weights_of_other_networks(networks: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "changes", "expected"),
     [
-        ("timesformer", {"attention_type": "space_only"}, "logits are of single frames"),
+        ("timesformer", {"attention_type": "space_only"}, "computes logits frame by frame"),
         ("videomae", {"use_mean_pooling": False}, "use_mean_pooling: expected true"),
         ("videomae", {"tubelet_size": 3}, "num_frames: expected a multiple of tubelet_size 3, got 8"),
         ("videomae", {"num_channels": 1}, "num_channels: expected 3, got 1"),

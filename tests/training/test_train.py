@@ -358,9 +358,7 @@ def test_a_broken_row_among_the_first_is_left_out(study: Study, broken: list[flo
 
 def test_classes_without_a_training_video_are_named(study: Study, tmp_path: Path) -> None:
     result = study.train(separable(LENGTHS), n_classes=5, epochs=1)
-    assert result.notes == (
-        "2 of 5 classes have no training video, so that their prior is 0 and no head learns them: 3, 4",
-    )
+    assert result.notes == ("2 of 5 classes have no training video, so their prior is 0 and no head learns them: 3, 4",)
     names = tmp_path / "names.csv"  # not beside the table under the name that is looked for
     names.write_text("name,id\na,0\nb,1\nc,2\nd,3\n")
     named = study.train(separable(LENGTHS), classes=str(names), epochs=1)
@@ -377,7 +375,7 @@ def test_a_mark_of_unlabelled_videos_is_not_taken_for_a_class_in_silence(study: 
     notes = study.train(table, epochs=1, validation=0.1).notes
     assert notes[0].startswith("252 of 256 classes have no training video")
     assert notes[-1] == (
-        "the number of classes, 256, is that of the largest label, 255 (2 videos); if it marks videos without a label, "
+        "the number of classes, 256, follows from the largest label, 255 (2 videos); if it marks videos without a label, "
         "add it to `unlabelled` in the spec; otherwise give n_classes"
     )
     assert not any("largest label" in note for note in study.train(table, epochs=1, n_classes=256).notes)
@@ -511,7 +509,7 @@ def test_ids_in_both_tables_are_counted(study: Study) -> None:
     held = separable([4] * 70, seed=1).slice(55)  # 5 of these 15 ids are training videos' too
     result = study.train(separable(LENGTHS), validation=study.write(held), epochs=1)
     assert result.notes == (
-        "5 of 15 validation videos have an id that a training video has, too ('v55', 'v56', 'v57', 'v58', 'v59'): "
+        "5 of 15 validation videos have the id of a training video ('v55', 'v56', 'v57', 'v58', 'v59'): "
         "accuracies are too high if they are the same videos",
     )
     rows = separable(LENGTHS).to_pylist()[:3] + separable([4] * 70, seed=1).to_pylist()[60:]

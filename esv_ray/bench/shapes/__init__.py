@@ -1,1 +1,1 @@
-"""Rendered videos of moving shapes, whose class is the order of the frames of a short event (`esv demo shapes`)."""
+"""Rendered videos of moving shapes (`esv demo shapes`): the class depends on the order of the frames of an event."""

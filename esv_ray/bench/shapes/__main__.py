@@ -1,4 +1,4 @@
-"""Render videos of moving shapes, whose class is the order of events, and lists of them for `esv extract`.
+"""Render videos of moving shapes, whose class depends on the order of frames, and lists of them for `esv extract`.
 
 python -m esv_ray.bench.shapes videos/
 esv extract videos/train.csv --classes videos/classes.csv --backbone pooled --frames 12 --output train/

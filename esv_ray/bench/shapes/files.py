@@ -29,7 +29,7 @@ _QUANTIZER = "20"
 
 @dataclass(frozen=True)
 class RenderProgress:
-    """How many videos are written, of how many."""
+    """Number of videos written, and in all."""
 
     done: int
     total: int
@@ -56,8 +56,8 @@ def scene_number(split: Split, number: int) -> Scene:
 def encode(frames: Frames) -> bytes:
     """Return (T, H, W, 3) frames as an MP4 file.
 
-    Every frame is coded alone (`g`) and alike (`qp`): what a decoder shows of it does not depend on the frames around
-    it, so that nothing in a decoded frame says whether the video runs forwards or backwards.
+    Every frame is encoded by itself (`g`) and in the same way (`qp`). A decoded frame therefore does not depend on the
+    frames around it, and does not show whether the video runs forward or backward.
     """
     import av
 
@@ -80,7 +80,7 @@ def write_videos(
 ) -> int:
     """Write FOLDER/SPLIT/*.mp4, a list FOLDER/SPLIT.csv of each split, and classes.csv; return the number of videos.
 
-    Files that are there stay, so that an interrupted run resumes. The lists come last.
+    Existing files are kept, so an interrupted run resumes. The lists come last.
 
     Args:
         folder: location.

@@ -1,6 +1,6 @@
-"""What happens in a rendered video: an event that decides its class, another that distracts, and a ball that swings.
+"""Scenes of rendered videos: an event that decides the class, another that distracts, and a ball that swings.
 
-Classes come in pairs, and the second class of a pair is the first one backwards: a video of it is a video of the first
+Classes come in pairs, and the second class of a pair is the first one backward: a video of it is a video of the first
 with its frames in reverse order. Everything else is drawn from distributions that reversal does not change. So the set
 of a video's frames says nothing about which class of the pair it is: their order alone does.
 """
@@ -40,7 +40,7 @@ _TILT = 0.3  # most radians between such a direction and the axis
 
 @dataclass(frozen=True)
 class Event:
-    """Shapes that are there for some frames only.
+    """Shapes that appear in some of the frames.
 
     Attributes:
         action: what they do.

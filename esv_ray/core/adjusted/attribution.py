@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from esv_ray.core.adjusted.plan import AdjustedPlan, Size
 
 # Factor on the variance, for the part of F that surrogates leave out: with it nominal 95 % intervals cover 94 to 100 %
-# of the likeliest class's values on five trained models at n = 16 (89 to 99 % at n = 20), without it 3 to 9 % fewer.
+# of the most likely class's values on five trained models at n = 16 (89 to 99 % at n = 20), without it 3 to 9 % fewer.
 _CAUTION = 1.8
 _FLOOR = 1e-3  # of the mean |ESV|, for the same reason: it dominates where nearly every subsequence is sampled
 _SLOPE_ROWS = 16  # subsequences per size from whose values the softmax's slope is estimated

@@ -1,4 +1,4 @@
-"""Building the plan of the adjusted estimator: draws, surrogates of heads, and the read-out."""
+"""Build the plan of the adjusted estimator: draws, surrogates of heads, and the read-out."""
 
 from __future__ import annotations
 
@@ -187,9 +187,9 @@ def _pairs(features: Interactions) -> Int64Array:
 
 
 def sizes_of(n: int, scales: Scales | None) -> list[int]:
-    """Return the sizes below n whose subsequences have values of their own, those of the heads among them, ascending.
+    """Return the evaluated sizes below n, including those of the heads, ascending.
 
-    Shorter subsequences than the shortest head have the value of the empty sequence, and add nothing.
+    Subsequences shorter than the shortest head have the value of the empty sequence, and add nothing.
     """
     if scales is None:
         return nodes(n)

@@ -60,7 +60,7 @@ class OperatorSizes:
     @property
     def products(self) -> int:
         """Products per video and class."""
-        again = (self.sizes - 1) * self.coefficients**2 if self.chained else 0  # links apply forwards and backwards
+        again = (self.sizes - 1) * self.coefficients**2 if self.chained else 0  # links apply forward and backward
         return self.numbers + again
 
     @property

@@ -1,4 +1,4 @@
-"""What a plan with joint operators takes, from the shape alone: memory, and operations to build it."""
+"""Cost of a plan with joint operators, from the shape alone: its memory, and the operations to build it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def joint_bytes(n: int, rows: int, scales: Scales | None, *, width: int, itemsiz
 
 
 def joint_operations(n: int, rows: int, scales: Scales | None) -> float:
-    """Return the floating-point operations to build the plan, as many as take as long in float64."""
+    """Return the cost of building the plan, in floating-point operations of float64."""
     total = float(joint_rows(n, rows, sizes_of(n, scales)))
     return total**3 + n * total**2 / 2  # overlaps are products in float32
 

@@ -44,8 +44,8 @@ class Size:
         evaluated: whether the head is evaluated.
         single: whether the subsequences are all n of size 1, or all of size n - 1: subsequence i is, or lacks, element
             i. Then the head's means are its scores themselves, and there is no `fit`.
-        own, shared, link, output: operators to the estimates of sizes, of this size (`regression.estimates`); None for
-            the full sequence, and in a plan without marginals.
+        own, shared, link, output: operators from this size's values to the estimates of sizes
+            (`regression.estimates`); None for the full sequence, and in a plan without marginals.
     """
 
     k: int

@@ -41,8 +41,8 @@ class VideoModel:
         feature_dim: D.
         classes: C names, or None.
         digest: hash of its bundle, or "".
-        shape: of an element that is an image, (H, W, 3), or a clip, (k, H, W, 3): D uint8 numbers; None: a vector of D
-            numbers.
+        shape: shape of an element of D uint8 numbers: (H, W, 3) for an image, (k, H, W, 3) for a clip; None: elements
+            are vectors of D numbers.
     """
 
     scorer: Scorer

@@ -10,8 +10,9 @@ subsequences. For that, coefficients of elements are split in two:
   their sizes, times their overlap beyond that of their bins.
 
 The n single elements, and the n subsequences that lack one (`Node.single`), count as one value per bin, their mean.
-Their differences from it are known of every element, and are alike: conditioning on them changes only the numbers of
-the fine part. So no matrix has n rows and n columns, or n rows and as many columns as there are subsequences.
+Their differences from it are known for every element and have the same distribution, so conditioning on them changes
+only the numbers of the fine part. So no matrix has n rows and n columns, or n rows and as many columns as there are
+subsequences.
 """
 
 from __future__ import annotations
@@ -73,14 +74,15 @@ class Joint:
 def is_joint(n: int, rows: int, sizes: list[int]) -> bool:
     """Return whether a plan of at most `rows` subsequences at each of some sizes below n is read out jointly.
 
-    That takes T^3 operations, and per video and class T^2 products; with a matrix for each size (n + bins)^3 per size,
-    and n T products. n = 1,000: up to 150 rows.
+    The plan then takes T^3 operations, and each video T^2 products per class. With one matrix per size, the plan takes
+    (n + bins)^3 operations per size, and each video n T products per class. At n = 1,000, up to 150 rows are read out
+    jointly.
     """
     return n > MAX_SINGLE_BINS and joint_rows(n, rows, sizes) <= _MOST_ROWS * n
 
 
 def joint_rows(n: int, rows: int, sizes: list[int]) -> int:
-    """Return T, or more: values of each of the sizes below n, but for those of single elements."""
+    """Return T or an upper bound of it: the values at all sizes below n; single elements count as one per bin."""
     return sum(BINS if k == 1 else int(min(rows, subsequences_of(n, k))) for k in sizes)
 
 

@@ -92,7 +92,7 @@ function empty(output, parameters) {
   if (!output.progress.done && !FILTERS.some((name) => parameters.get(name))) {
     return made("p.empty", {}, "No videos are indexed yet. They appear here as soon as they are.");
   }
-  return made("p.empty", {}, "No video is like this. Remove a filter, or change its value.");
+  return made("p.empty", {}, "No videos match. Remove a filter, or change its value.");
 }
 
 function pages(page) {

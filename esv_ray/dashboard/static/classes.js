@@ -24,7 +24,7 @@ export function classField(output, value, onchange) {
     value: value === null ? "" : className(output, Number(value)).replace(/^class (?=\d+$)/, ""),
     onchange: () => {
       const found = input.value ? classOf(output, input.value.trim()) : "";
-      input.setCustomValidity(found === null ? "There is no such class: choose one of the list." : "");
+      input.setCustomValidity(found === null ? "There is no such class: choose one from the list." : "");
       if (found === null) input.reportValidity();
       else onchange(String(found));
     },

@@ -1,4 +1,4 @@
-// The data set: a matrix of confusions and the figures of esv analyze, of the videos that the filters choose.
+// The data set: a confusion matrix and the figures of esv analyze, for the videos that the filters choose.
 
 import { className } from "./classes.js";
 import { counted, drawing, made, number, plain } from "./dom.js";
@@ -48,12 +48,12 @@ async function draw(output, asked, sections, signal) {
 
 function figure(output, told) {
   const heading = made("h2", {}, told.title);
-  if (!told.videos) return [heading, made("p.empty", {}, "No video with ESVs is like this. Remove a filter, or change its value.")];
+  if (!told.videos) return [heading, made("p.empty", {}, "No videos with ESVs match. Remove a filter, or change its value.")];
   const of = `${counted(told.videos, "video")} of ${counted(told.n, "element")}.`;
   const says = told.sentences.map((sentence) => made("p.says", {}, plain(sentence)));
   const parts = [heading, made("p.reading", {}, `${of}${output.lengths.length > 1 ? " Choose another number of elements above." : ""}`), ...says];
   parts.push(made("p.reading", {}, made("b", {}, "How to read it."), ` ${told.reading}`,
-    told.figure?.wide.includes("data-go") ? made("span.with-pointer", {}, " A click on a bar shows its videos.") : null));
+    told.figure?.wide.includes("data-go") ? made("span.with-pointer", {}, " Click a bar to see its videos.") : null));
   if (told.figure) parts.push(chart(told));
   parts.push(table(output, told));
   return parts;
@@ -122,9 +122,9 @@ function matrixSection(output, matrix) {
       cell.style.setProperty("--share", count ? `${(8 + 42 * Math.min(1, count / most)).toFixed(0)}%` : "0%");
       return cell;
     })));
-  const some = matrix.all_classes > matrix.classes.length ? ` The ${matrix.classes.length} of ${matrix.all_classes} classes that are confused most.` : "";
+  const some = matrix.all_classes > matrix.classes.length ? ` Shown are the ${matrix.classes.length} of ${matrix.all_classes} classes that are confused most often.` : "";
   return made("section.facet", { "aria-labelledby": "matrix-h" }, made("h2", { id: "matrix-h" }, "Labels and predictions"),
-    made("p.reading", {}, `${counted(matrix.videos, "video")} of ${counted(matrix.n, "element")}. Rows: labels; columns: predicted classes; a number leads to its videos.${some}`),
+    made("p.reading", {}, `${counted(matrix.videos, "video")} of ${counted(matrix.n, "element")}. Rows: labels; columns: predicted classes. Click a number to see its videos.${some}`),
     made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Matrix of labels and predictions" },
       made("table.matrix", {}, made("thead", {}, made("tr", {}, made("td"), heads)), made("tbody", {}, rows))));
 }

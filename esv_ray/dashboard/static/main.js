@@ -8,7 +8,7 @@ import { address, asked, followLinks, listAddress } from "./state.js";
 import { video } from "./video.js";
 
 const POLL_MS = 3000;
-const SLOW_MS = 200; // what is faster needs no word that it is on its way
+const SLOW_MS = 200; // faster answers need no sign that they are on their way
 const main = document.querySelector("#main");
 const notice = document.querySelector("#notice");
 let output = null;
@@ -40,7 +40,7 @@ async function show() {
 }
 
 function failure(text) {
-  return made("div.failure", {}, made("h1", {}, "This cannot be shown"), made("p", {}, plain(text)),
+  return made("div.failure", {}, made("h1", {}, "Cannot show this page"), made("p", {}, plain(text)),
     made("p", {}, made("a", { href: "/" }, "All videos")));
 }
 
@@ -59,7 +59,7 @@ function tell() {
   if (fault) parts.push(`Indexing stopped: ${plain(fault)}`);
   else if (units < committed) parts.push(`Indexing: ${units} of ${committed} units so far.`);
   if (committed < planned) parts.push(`The output is unfinished: ${committed} of ${planned} units are committed.`);
-  if (!done) parts.push("Lists and counts are of the videos that are indexed.");
+  if (!done) parts.push("Lists and counts include only the videos that are indexed so far.");
   notice.hidden = done && !fault;
   if (notice.textContent !== parts.join(" ")) notice.textContent = parts.join(" ");
 }

@@ -37,7 +37,7 @@ export async function video(output, parameters, signal) {
 }
 
 function withoutEsvs(own) {
-  return made("p.empty", {}, `This video has no ESVs: it was ${own.status}. ${plain(own.reason ?? "")}`);
+  return made("p.empty", {}, `This video has no ESVs. Status: ${own.status}. ${plain(own.reason ?? "")}`);
 }
 
 function verdict(own) {
@@ -91,7 +91,7 @@ class Steps {
       this.large ? made("figure.large", {}, this.large, this.missing) : null,
       made("div", {}, this.slider, this.readout),
       this.film,
-      this.output.media ? null : made("p.small", {}, "For pictures of the frames: esv dashboard OUTPUT --media URL, with pictures, videos, or a table of esv extract --thumbnails."));
+      this.output.media ? null : made("p.small", {}, "For pictures of the frames: esv dashboard OUTPUT --media LOCATION, with pictures, videos, or a table that esv extract --thumbnails wrote."));
   }
 
   /** Let a drawing of the elements follow, and be pointed at. */
@@ -243,7 +243,7 @@ function contrast(output, own, steps) {
   const move = () => go(address({ contrast: `${a.value},${b.value}` }));
   const body = own.contrast
     ? [made("figure.panel.across", {},
-        made("figcaption", {}, "Above 0: toward the first class; below 0: toward the second.", made("small", {}, own.contrast.note)),
+        made("figcaption", {}, "Above 0: evidence for the first class; below 0: for the second.", made("small", {}, own.contrast.note)),
         steps.follow(drawing(own.contrast.bars))),
       made("p", {}, made("a", { href: address({ contrast: null }) }, "Remove the contrast"))]
     : [made("p", {}, made("button", { type: "button", onclick: move }, "Show the contrast"))];
@@ -265,9 +265,9 @@ function heatMap(output, own, steps) {
       shape("rect", { class: "at", height: 18 }));
     return made("div.heat-row", {}, classLink(output, own, id), steps.follow(svg));
   });
-  const some = classes.length < kept ? ` The ${classes.length} of ${kept} kept classes with the largest scores.` : "";
+  const some = classes.length < kept ? ` Shown are the ${classes.length} of ${kept} kept classes with the largest scores.` : "";
   return made("section.heat-map", { "aria-labelledby": "heat-h" }, made("h2", { id: "heat-h" }, "Elements by classes"),
-    made("p.reading", {}, `The stronger the color, the larger the ESV; the strongest is ${number(most)}. A class is added to the bars by a click.${some}`),
+    made("p.reading", {}, `The stronger the color, the larger the absolute ESV; the largest is ${number(most)}. Click a class to add it to the bars.${some}`),
     rows);
 }
 
@@ -289,8 +289,8 @@ function topScores(output, own) {
   });
   const missing = own.top.some((each) => !own.kept.includes(each.class));
   return made("section.top-scores", { "aria-labelledby": "top-h" }, made("h2", { id: "top-h" }, "Largest scores"),
-    made("p.reading", {}, "A class is added to the bars by a click.",
-      missing ? ` This output keeps ESVs of: ${output.kept.join(", ")}. A job with --set classes=[top:5] keeps those of five classes.` : ""),
+    made("p.reading", {}, "Click a class to add it to the bars.",
+      missing ? ` This output keeps the ESVs of these classes only: ${output.kept.join(", ")}. A job with --set classes=[top:5] keeps those of the five classes with the largest scores.` : ""),
     made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table of scores" }, made("table", {}, made("tbody", {}, rows))));
 }
 

@@ -1,4 +1,4 @@
-"""What the networks of images have in common: they normalize uint8 images themselves."""
+"""The common part of networks of images: they normalize uint8 images themselves."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LEVELS = 255
 
 
 class Network(OfImages):
-    """A network of images (N, s, D) uint8, which is told the places of the elements in their sequence.
+    """A network of images (N, s, D) uint8, which is given the positions of the elements in their sequence.
 
     Attributes:
         longest: most elements of a sequence; None: any number.
-        f: what F is, in a line.
+        f: description of F in one line.
     """
 
     longest: int | None = None

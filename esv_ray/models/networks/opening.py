@@ -56,9 +56,9 @@ _KEYS = frozenset(
         "use_mean_pooling",
     )
 )
-"""Of a configuration that are used. Others may name code or kernels that the library would fetch."""
+"""Keys of a configuration that are used. Others may name code or kernels that the library would fetch."""
 _FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What the library raises where a configuration and weights cannot be used."""
+"""Errors that the library raises if a configuration and weights cannot be used."""
 
 
 class _Family(NamedTuple):
@@ -85,7 +85,7 @@ FAMILIES = {
     ),
     "videomae": _Family("VideoMAEConfig", "VideoMAEForVideoClassification", videomae.VideoMae, videomae.element_shape),
 }
-"""By the `model_type` of a configuration."""
+"""Families by the `model_type` of a configuration."""
 
 
 def check_installed() -> None:
@@ -113,7 +113,7 @@ def network_of(config: Mapping[str, Any], state: Mapping[str, Tensor], preparati
 
     Raises:
         SpecError: `transformers` is not installed.
-        ModelError: the configuration is of another network or cannot be used, or the weights are not those of it.
+        ModelError: the configuration is of another network or cannot be used, or the weights do not belong to it.
     """
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None:

@@ -16,8 +16,8 @@ class TimeSformer(Network):
     """The network on the s frames of a subsequence alone, with time embeddings for s frames.
 
     The library's layers take the number of frames from the configuration, not from their input: unless it is set for
-    each call, some lengths fail, and others mix up patches and frames without an error. For s other than the length of
-    training, the network interpolates its time embeddings (nearest).
+    each call, some lengths fail, and others mix up patches and frames without an error. If s is not the length of
+    training, the network interpolates its time embeddings (nearest neighbor).
     """
 
     f = "logits of the network for the subsequence's frames, its time embeddings interpolated to their number"
@@ -39,8 +39,8 @@ def element_shape(config: Any) -> tuple[int, ...]:
     """
     if config.attention_type not in _ATTENTION:
         raise ModelError(
-            f"config: attention_type: expected {' or '.join(_ATTENTION)}, got {config.attention_type!r:.60}, whose "
-            "logits are of single frames"
+            f"config: attention_type: expected {' or '.join(_ATTENTION)}, got {config.attention_type!r:.60}, which "
+            "computes logits frame by frame"
         )
     if type(config.image_size) is not int or type(config.patch_size) is not int:
         raise ModelError(

@@ -15,15 +15,15 @@ from esv_ray.models.networks.preparation import Preparation
 class VideoMae(Network):
     """The network with the tubelets that are not in a subsequence masked, as in its pretraining.
 
-    Its encoder sees the patches of the other tubelets alone, at their own places in time; then the mean over these
-    patches, its norm and its classifier. Of a sequence of all its tubelets these are the network's own logits.
+    Its encoder sees only the patches of the subsequence's tubelets, at their own positions in time. Their mean goes
+    through its norm and its classifier. For a sequence of all its tubelets, these are the network's own logits.
     A shorter sequence of n tubelets has the places floor((i + 1/2) P / n) of the P that the network has.
     """
 
     f = "logits of the network with the other elements masked: mean over the patches of the subsequence's elements"
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], preparation: Preparation) -> None:
-        """As `Network`."""
+        """Take a network, the shape of its elements and its preparation, as `Network`."""
         super().__init__(module, shape, preparation)
         config: Any = module.config
         self.longest = int(config.num_frames // config.tubelet_size)
@@ -55,7 +55,7 @@ def element_shape(config: Any) -> tuple[int, ...]:
     if not config.use_mean_pooling:
         raise ModelError(
             "config: use_mean_pooling: expected true, as in networks that were fine-tuned, got false: the classifier "
-            "reads the first patch alone"
+            "reads only the first patch"
         )
     if config.num_frames % config.tubelet_size:
         raise ModelError(
