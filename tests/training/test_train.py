@@ -375,8 +375,8 @@ def test_a_mark_of_unlabelled_videos_is_not_taken_for_a_class_in_silence(study: 
     notes = study.train(table, epochs=1, validation=0.1).notes
     assert notes[0].startswith("252 of 256 classes have no training video")
     assert notes[-1] == (
-        "the number of classes, 256, follows from the largest label, 255 (2 videos); if it marks videos without a label, "
-        "add it to `unlabelled` in the spec; otherwise give n_classes"
+        "the number of classes, 256, follows from the largest label, 255 (2 videos); if it marks videos without a "
+        "label, add it to `unlabelled` in the spec; otherwise give n_classes"
     )
     assert not any("largest label" in note for note in study.train(table, epochs=1, n_classes=256).notes)
     assert not any("largest label" in note for note in study.train(table, epochs=1, unlabelled=[255]).notes)
