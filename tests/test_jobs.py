@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import make_table
+from tests.support.videos import write_video
 
 JOBS = Path(__file__).parents[1] / "jobs"
-TRIED = {"train", "attribute", "verify", "analyze"}
+TRIED = {"train", "attribute", "verify", "analyze", "extract"}
 
 
 class Entry:
@@ -53,6 +54,11 @@ def test_one_after_another(entry: Entry) -> None:
     assert (code, "no problems" in out) == (0, True), err
     code, out, err = entry("analyze", "esv", "--json")
     assert (code, json.loads(out)["sequences"]["ok"]) == (0, 30), err
+    (entry.home / "clips").mkdir()
+    write_video(entry.home / "clips" / "a.mp4", frames=4)
+    (entry.home / "extract.yaml").write_text("videos: clips\nbackbone: pooled\noutput: table\ncluster: {actors: 0}\n")
+    code, out, err = entry("extract", "extract.yaml", "--set", "frames=3")
+    assert (code, "1 video: 1 ok" in out) == (0, True), (out, err)
     (entry.home / "esv" / "_SUCCESS").unlink()
     assert entry("verify", "esv")[0] == 1
 

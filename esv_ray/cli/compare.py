@@ -70,7 +70,7 @@ def compare(
     Examples:
       esv compare esv-1/ esv-2/
       esv compare esv/ --method-b integrated_gradients
-      esv compare esv/   (all pairs of methods)
+      esv compare esv/   # all pairs of methods
       esv compare esv-1/ s3://bucket/esv-2 --json
       esv compare esv-1/ esv-2/ --output comparison/ --format csv
       esv compare esv-1/ esv-2/ --figures figures/

@@ -53,7 +53,7 @@ def export(
       npz        one file of NumPy arrays
       play-fair  the pickle that the dashboard of the paper's authors reads
       fiftyone   a folder that FiftyOne imports: ESVs as fields of frames
-      rerun      one video, VIDEO_ID, and its ESVs on one timeline; requires: pip install 'esv-ray[rerun]'
+      rerun      one video, VIDEO_ID, with its ESVs over time; requires: pip install 'esv-ray[rerun]'
 
     \b
     Examples:

@@ -298,7 +298,7 @@ def test_figures_lead_to_videos(browser: Browser, dashboard: Served) -> None:
         page.get_by_role("link", name="Figures").click()
         expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
         assert asked(page) == {"outcome": "wrong", "view": "figures"}
-        assert page.locator("section.facet .wide svg").count() == 6
+        expect(page.locator("section.facet .wide svg")).to_have_count(6, timeout=60_000)
         wanted = dashboard.api("figure", name="support", outcome="wrong")
         assert page.locator("#support .says").inner_text() == wanted["sentences"][0]
         bar = page.locator("#support .wide [data-go]").first

@@ -114,7 +114,7 @@ def test_the_installation_runs(image: Path) -> None:
     ready = in_image(image, "python", "-c", "import esv_ray, ray, aiohttp, opencensus; print('well')")
     assert ready.stdout == "well\n", ready.stderr
     entries = sorted((image / "jobs").glob("*.py"))
-    assert [entry.stem for entry in entries] == ["analyze", "attribute", "train", "verify"]
+    assert [entry.stem for entry in entries] == ["analyze", "attribute", "extract", "train", "verify"]
     for entry in entries:
         assert in_image(image, "python", str(entry), "--help").returncode == 0
     assert in_image(image, "python", str(image / "jobs" / "attribute.py"), "/none.yaml").returncode == 2

@@ -263,7 +263,7 @@ def test_pictures(output: Path, tmp_path: Path, kind: str) -> None:
     out = tmp_path / f"video.{kind}"
     done = show(output, wrong["video_id"], "--out", out, "--media", media_of(video, tmp_path / "media"))
     assert done.exit_code == 0, done.output
-    assert f"no picture of 1 frames: [{video.frame_index[0]}]" in done.output
+    assert f"no picture of 1 frame: [{video.frame_index[0]}]" in done.output
     data = out.read_bytes()
     if kind == "png":
         assert data.startswith(b"\x89PNG")
