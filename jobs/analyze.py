@@ -2,7 +2,7 @@
 
 import sys
 
-from esv_ray.cli import main
+from esv_ray.__main__ import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "analyze")

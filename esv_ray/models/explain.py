@@ -112,8 +112,8 @@ def explain(
     Args:
         model: a loaded model (`load_model`), the location of a bundle, or a torch module (N, s, D) -> (N, C) that takes
             any s, with `prior`; the computation uses its device and dtype. A module of images gets (N, s, H, W, 3).
-        features: (n, D) array, tensor or list of lists; a list of them; or a batch (B, n, D). Of a model that takes
-            images (n, H, W, 3) uint8, of clips (n, k, H, W, 3).
+        features: (n, D) array, tensor or list of lists; a list of them; or a batch (B, n, D). For a model of
+            images (n, H, W, 3) uint8, of clips (n, k, H, W, 3) uint8.
         prior: (C,) class prior of a torch module, its value of the empty sequence; an array, a tensor or a list.
         code: packages whose code may run to load a bundle (`load_model`).
         estimator: `exact`; `adjusted`, sampling with regression; `algorithm1`, the paper's sampling; `auto`: exact

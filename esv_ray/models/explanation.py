@@ -81,7 +81,7 @@ class Explanation:
         """Return class-contrastive ESVs (Price & Damen 2020): those of class a minus those of class b.
 
         Args:
-            a: a class: its id, as a whole number of any library or a tensor of one element, or its name.
+            a: a class: its name, or its id: an integer (also of NumPy or another library) or a tensor of one element.
             b: likewise.
 
         Raises:

@@ -54,7 +54,7 @@ def fixed_length(module: nn.Module, length: int, how: How = "interpolate") -> Fi
         A module (N, s, D) -> (N, C), for every s >= 1.
 
     Raises:
-        ValueError: an argument is not one of these.
+        ValueError: an argument is invalid.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"fixed_length: expected a torch.nn.Module, got {type(module).__name__}")

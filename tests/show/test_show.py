@@ -305,7 +305,7 @@ def test_wrong_media(output: Path, tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
     empty = show(output, "v3", "--out", out, "--media", tmp_path)
     assert "expected pictures VIDEO_ID/NUMBER.jpg, .png or .webp, or a video" in str(empty.exception)
-    assert "of the id 'v3', found none; check --media" in str(empty.exception)
+    assert "for the id 'v3', found none; check --media" in str(empty.exception)
     (tmp_path / "v3").mkdir()
     (tmp_path / "v3" / "0.jpg").write_bytes(b"<svg onload=alert(1)>")
     fake = show(output, "v3", "--out", out, "--media", tmp_path)
