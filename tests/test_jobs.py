@@ -42,7 +42,7 @@ def entry(tmp_path: Path) -> Entry:
 
 
 def test_entry_points_end_as_the_command_does() -> None:
-    """At once: while the interpreter is finalized, a thread that is in torch may abort the process of a finished job."""
+    """At once: while the interpreter is finalized, a thread inside torch may abort the process of a finished job."""
     for path in JOBS.glob("*.py"):
         assert "from esv_ray.__main__ import main\n" in path.read_text()
 

@@ -62,7 +62,7 @@ def keys_of(content: object, above: str = "") -> set[str]:
 
 def documented_keys(*, of: str = "") -> set[str]:
     page = (ROOT / "esv_ray" / "docs" / "reference" / "plan-json.md").read_text()
-    parts = re.split(r"^## Plan of an? (\w+)$", page, flags=re.MULTILINE)
+    parts = re.split(r"^## Plan of an? (\w+)(?: run)?$", page, flags=re.MULTILINE)
     part = dict(zip(["", *parts[1::2]], parts[::2], strict=True))[of]
     rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}

@@ -160,7 +160,7 @@ def test_where_the_videos_are(sweep: Out, plain: Out, tmp_path: Path) -> None:
     ):
         write("fiftyone", plain.folder, tmp_path / "fo")
     (tmp_path / "v.csv").write_text("video_id,path\nnobody,0.mp4\n")
-    with pytest.raises(DataError, match=r"found none of 11: a file is of 'nobody'; check --videos"):
+    with pytest.raises(DataError, match=r"found none of 11; one file has the id 'nobody'; check --videos"):
         write("fiftyone", plain.folder, tmp_path / "fo", videos=str(tmp_path / "v.csv"))
     with pytest.raises(DataError, match="expected videos with ESVs at 9 elements, found none"):
         write("fiftyone", plain.folder, tmp_path / "fo", videos=str(tmp_path / "v.csv"), elements=9)

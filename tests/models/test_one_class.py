@@ -121,5 +121,5 @@ def test_nothing_is_trained_for_one_class(tmp_path: Path) -> None:
     table = tmp_path / "train.parquet"
     pq.write_table(make_table([3] * 8, n_classes=1), table)
     keys = {"features": str(table), "output": str(tmp_path / "model"), "n_max": 2}
-    with pytest.raises(DataError, match="expected videos of at least two classes, got one, 0"):
+    with pytest.raises(DataError, match="expected videos of at least two classes, got only class 0"):
         train(load_train_spec(keys))
