@@ -290,7 +290,7 @@ function topScores(output, own) {
   const missing = own.top.some((each) => !own.kept.includes(each.class));
   return made("section.top-scores", { "aria-labelledby": "top-h" }, made("h2", { id: "top-h" }, "Largest scores"),
     made("p.reading", {}, "Click a class to add it to the bars.",
-      missing ? ` This output keeps the ESVs of these classes only: ${output.kept.join(", ")}. A job with --set classes=[top:5] keeps those of the five classes with the largest scores.` : ""),
+      missing ? ` This output keeps the ESVs of these classes only: ${output.kept.join(", ")}. A job with --set classes=top:5 keeps those of the five classes with the largest scores.` : ""),
     made("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table of scores" }, made("table", {}, made("tbody", {}, rows))));
 }
 
