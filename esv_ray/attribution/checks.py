@@ -11,7 +11,7 @@ from esv_ray.errors import DataError, JobError, ModelError, SpecError
 from esv_ray.input.images import check_elements
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
-from esv_ray.machine import gpus
+from esv_ray.job.resources import check_cluster
 from esv_ray.output.layout import (
     ANALYSIS,
     ASIDE,
@@ -69,18 +69,7 @@ def check_places(spec: JobSpec) -> None:
         SpecError: there is one.
     """
     check_outside(spec)
-    private = _private(spec)
-    if private and spec.cluster.actors not in ("auto", 0):
-        raise SpecError(
-            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
-            "to 0, or use a path or object storage"
-        )
-    share = spec.cluster.gpus_per_actor
-    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
-        raise SpecError(
-            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
-            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
-        )
+    check_cluster(spec.cluster, _private(spec))
 
 
 def check_classes(spec: JobSpec, model: VideoModel) -> None:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from esv_ray import storage
 from esv_ray.decoding import open_decoder
-from esv_ray.errors import DataError, JobError, SpecError, StorageError, count_of, one_line
+from esv_ray.errors import DataError, JobError, StorageError, count_of, one_line
 from esv_ray.extraction.backbones.backbone import BackboneInfo
 from esv_ray.extraction.backbones.opening import open_backbone
 from esv_ray.extraction.run_file import (
@@ -30,7 +30,7 @@ from esv_ray.extraction.videos.finding import FoundVideos, find_videos
 from esv_ray.input.class_names import classes_csv
 from esv_ray.input.files import UNFINISHED
 from esv_ray.input.table_classes import CLASSES
-from esv_ray.machine import gpus
+from esv_ray.job.resources import check_cluster
 from esv_ray.output.committed import failed_rows
 from esv_ray.output.layout import ASIDE, EXTRACTION_FOLDERS, PROGRESS, SUBMISSIONS, SUCCESS
 from esv_ray.output.success import remove_success
@@ -100,7 +100,7 @@ def check_extraction(spec: ExtractSpec) -> CheckedExtraction:
     Raises:
         EsvError: the request is wrong or another output is in the way.
     """
-    _check_places(spec)
+    check_cluster(spec.cluster, private_locations(spec))
     if spec.thumbnails:
         check_installed()
     open_decoder(spec.decoder, isolated=False).close()
@@ -153,21 +153,6 @@ def mark_unfinished(output: str) -> None:
 def mark_finished(output: str) -> None:
     """Remove the mark of an incomplete table."""
     storage.remove(storage.join(output, UNFINISHED), "complete the table")
-
-
-def _check_places(spec: ExtractSpec) -> None:
-    private = private_locations(spec)
-    if private and spec.cluster.actors not in ("auto", 0):
-        raise SpecError(
-            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
-            "to 0, or use a path or object storage"
-        )
-    share = spec.cluster.gpus_per_actor
-    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
-        raise SpecError(
-            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
-            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
-        )
 
 
 def _new_plan(spec: ExtractSpec, info: BackboneInfo, found: FoundVideos, keys: dict[str, object]) -> ExtractionPlan:

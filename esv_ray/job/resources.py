@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
+from esv_ray.errors import SpecError
 from esv_ray.machine import cores, gpus, memory_per_actor
 from esv_ray.spec import ClusterSpec
 
@@ -76,3 +77,26 @@ def actor_memory(cluster: ClusterSpec, threads: int) -> int:
     # A node holds as many of a cluster's actors as it has capacity for, however many there are in all.
     remote = cluster.address is not None and cluster.actors != 0
     return memory_here(node, shape_of(cluster, threads, [node]), "auto" if remote else cluster.actors)
+
+
+def check_cluster(cluster: ClusterSpec, private: Sequence[str]) -> None:
+    """Refuse actors that could not read a location, and GPUs that do not exist.
+
+    Args:
+        cluster: where the job is to run.
+        private: its locations that exist only in the memory of this process.
+
+    Raises:
+        SpecError: there are some, or there is no GPU.
+    """
+    if private and cluster.actors not in ("auto", 0):
+        raise SpecError(
+            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
+            "to 0, or use a path or object storage"
+        )
+    share = cluster.gpus_per_actor
+    if share != "auto" and share > 0 and cluster.address is None and not gpus():
+        raise SpecError(
+            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
+            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
+        )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from esv_ray import storage
-from esv_ray.errors import DataError, JobError, SpecError, StorageError, one_line
-from esv_ray.machine import gpus
+from esv_ray.errors import DataError, JobError, StorageError, one_line
+from esv_ray.job.resources import check_cluster
 from esv_ray.models.saving import check_free
 from esv_ray.output.committed import failed_rows
 from esv_ray.output.layout import ASIDE, PROGRESS, RUN, SUBMISSIONS, SUCCESS, TRAINING, TRAINING_FOLDERS
@@ -93,7 +93,7 @@ def check_training(spec: TrainSpec) -> CheckedTraining:
     Raises:
         EsvError: the request is wrong, or another output is in the way.
     """
-    _check_places(spec)
+    check_cluster(spec.cluster, private_locations(spec))
     folder = training_folder(spec.output)
     written = FILE.read(folder)
     if written is None:
@@ -131,21 +131,6 @@ def plan_training(spec: TrainSpec, *, retry_failed: bool) -> PlannedTraining:
     if pending:
         remove_success(folder)
     return PlannedTraining(spec, checked.plan, checked.data, pending, retried)
-
-
-def _check_places(spec: TrainSpec) -> None:
-    private = private_locations(spec)
-    if private and spec.cluster.actors not in ("auto", 0):
-        raise SpecError(
-            f"{private[0]} exists only in the memory of this process, so actors cannot read it; set cluster.actors "
-            "to 0, or use a path or object storage"
-        )
-    share = spec.cluster.gpus_per_actor
-    if share != "auto" and share > 0 and spec.cluster.address is None and not gpus():
-        raise SpecError(
-            f"cluster.gpus_per_actor: expected 0 or auto, because torch finds no GPU on this machine, got {share:g}; "
-            "set it to 0 or auto, or set cluster.address to a cluster with GPUs"
-        )
 
 
 def _written(spec: TrainSpec, data: TrainData, keys: dict[str, object]) -> Written:
