@@ -25,13 +25,11 @@ class Batch:
 
     Attributes:
         images: (N, H, W, 3), or (N, k, H, W, 3) for clips of k frames.
-        before: what comes before the first of them, with N = 1; None: it is the video's first.
         index: (N,) number of each element's frame in the file, of a clip its middle one.
         time: (N,) seconds of these frames.
     """
 
     images: Images
-    before: Images | None
     index: npt.NDArray[np.int64]
     time: npt.NDArray[np.float64]
 
@@ -52,7 +50,6 @@ def batches(frames: Iterable[VideoFrame], *, clip: int, stride: int, size: int) 
     """
     window: list[VideoFrame] = []
     elements: list[list[VideoFrame]] = []
-    before: Images | None = None
     most = max(1, size // clip)
     for number, frame in enumerate(frames):
         window.append(frame)
@@ -61,19 +58,17 @@ def batches(frames: Iterable[VideoFrame], *, clip: int, stride: int, size: int) 
         if first >= 0 and first % stride == 0:
             elements.append(list(window))
         if len(elements) == most:
-            batch = _batch(elements, before)
-            before, elements = batch.images[-1:].copy(), []
-            yield batch
+            yield _batch(elements)
+            elements = []
     if elements:
-        yield _batch(elements, before)
+        yield _batch(elements)
 
 
-def _batch(elements: list[list[VideoFrame]], before: Images | None) -> Batch:
+def _batch(elements: list[list[VideoFrame]]) -> Batch:
     middle = [element[len(element) // 2] for element in elements]
     images = np.stack([np.stack([frame.image for frame in element]) for element in elements])
     return Batch(
         images[:, 0] if images.shape[1] == 1 else images,
-        before,
         np.array([frame.index for frame in middle], np.int64),
         np.array([frame.time for frame in middle], np.float64),
     )

@@ -200,7 +200,7 @@ def _add(place: Workplace, to: _Collected, batch: Batch, compute: Executor | Non
         return
 
     def encode() -> Features:
-        return place.backbone.encode(batch.images, batch.before)
+        return place.backbone.encode(batch.images)
 
     values = encode() if compute is None else compute.submit(encode).result()
     place.heartbeat.beat()

@@ -56,7 +56,7 @@ def test_the_values_of_the_python_interface(made: Path) -> None:
     backbone = PooledPixels()
     with open_decoder(isolated=False).open(str(made / "clips" / "b.mp4")) as video:
         frames = list(video.frames(Evenly(5), resize=backbone.info.preprocessing.resize))
-    features = backbone.encode(np.stack([frame.image for frame in frames]), None)
+    features = backbone.encode(np.stack([frame.image for frame in frames]))
     expected = esv_ray.explain(str(made / "model"), features, video_id="b")
     (clip,) = explain_clips(request_of(made, "clips/b.mp4"))
     assert clip.video.frame_index.tolist() == [frame.index for frame in frames]

@@ -198,7 +198,7 @@ def test_pooled_features_are_amounts_of_colors_in_the_cells_of_three_grids() -> 
     images = np.zeros((3, 64, 64, 3), np.uint8)
     images[1, :16, :16] = (255, 102, 51)  # the first of 4 x 4 cells: white 0.2, yellow 0.2, red 0.6
     images[2, 48:, 48:] = (0, 0, 51)  # the last one: blue 0.2
-    features = PooledPixels((64, 64)).encode(images, None)
+    features = PooledPixels((64, 64)).encode(images)
     fine, middle, coarse = (part.reshape(3, -1, len(COLORS)) for part in np.split(features, [16 * 7, 20 * 7], axis=1))
     orange = np.array([0.2, 0.6, 0.2, 0, 0, 0, 0])
     for level, factor in ((fine, 2), (middle, 4 / 4), (coarse, 8 / 16)):  # 8 / cells of a side, part of a cell
@@ -210,9 +210,9 @@ def test_pooled_features_are_amounts_of_colors_in_the_cells_of_three_grids() -> 
 def test_a_pooled_feature_depends_on_its_frame_alone() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     backbone = PooledPixels((64, 64))
-    whole = backbone.encode(images, None)
+    whole = backbone.encode(images)
     order = [3, 0, 4, 2, 1]
-    assert np.array_equal(backbone.encode(images[order], images[:1]), whole[order])
+    assert np.array_equal(backbone.encode(images[order]), whole[order])
 
 
 def test_amounts_add_up_to_the_pixel() -> None:

@@ -53,7 +53,7 @@ def test_the_features_are_those_of_the_whole_video_at_once(clips: Path, run: Ext
         images = np.stack([frame.image for frame in video.frames(Every(), resize=Stretch(128, 128))])
     (row,) = rows(tmp_path / "table")
     assert row["video_id"] == "a"
-    assert np.array_equal(np.array(row["features"], np.float32), PooledPixels().encode(images, None))
+    assert np.array_equal(np.array(row["features"], np.float32), PooledPixels().encode(images))
 
 
 def test_attribution_reads_the_table_and_nothing_beside_it(clips: Path, run: Extract, tmp_path: Path) -> None:

@@ -53,12 +53,11 @@ class Backbone(Protocol):
     def info(self) -> BackboneInfo:
         """What is recorded of it."""
 
-    def encode(self, images: Images, before: Images | None) -> Features:
+    def encode(self, images: Images) -> Features:
         """Return the features of some images or clips of one video.
 
         Args:
             images: (N, H, W, 3), consecutive; of clips (N, k, H, W, 3).
-            before: (1, H, W, 3) or (1, k, H, W, 3), what comes before the first of them; None: it is the video's first.
 
         Returns:
             (N, D) float32; uint8 of a backbone that keeps images.

@@ -54,7 +54,7 @@ class ModuleBackbone:
             dim = self._checked(black).shape[1]
         self.info = BackboneInfo(name, digest_of(module), preprocessing, dim)
 
-    def encode(self, images: Images, before: Images | None) -> npt.NDArray[np.float32]:
+    def encode(self, images: Images) -> npt.NDArray[np.float32]:
         """Return (N, D) features; as `Backbone.encode`."""
         with user_code(f"backbone {self._name} failed"):
             return self._checked(images)

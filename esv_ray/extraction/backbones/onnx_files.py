@@ -57,10 +57,10 @@ class OnnxBackbone:
         )
         height, width = preprocessing.size
         black = np.zeros((2, *((clip,) if clip > 1 else ()), height, width, 3), np.uint8)
-        dim = self.encode(black, None).shape[1]
+        dim = self.encode(black).shape[1]
         self.info = BackboneInfo(name, hashlib.sha256(data).hexdigest()[:32], preprocessing, dim)
 
-    def encode(self, images: Images, before: Images | None) -> npt.NDArray[np.float32]:
+    def encode(self, images: Images) -> npt.NDArray[np.float32]:
         """Return (N, D) features; as `Backbone.encode`."""
         values = np.moveaxis(images[..., self._order], -1, 1).astype(np.float32) / np.float32(255)
         values = np.ascontiguousarray((values - self._mean) / self._std)

@@ -38,6 +38,6 @@ class Pixels:
         preprocessing = Preprocessing((height, width), short_side=found)
         self.info = BackboneInfo(NAME, _VERSION, preprocessing, prod(shape), shape)
 
-    def encode(self, images: Images, before: Images | None) -> Features:
+    def encode(self, images: Images) -> Features:
         """Return (N, D) numbers of the images; as `Backbone.encode`."""
         return images.reshape(len(images), -1)

@@ -35,7 +35,7 @@ class PooledPixels:
             raise ValueError(f"expected sides that are multiples of {GRIDS[0]}, got {preprocessing.size}")
         self.info = BackboneInfo(NAME, _VERSION, preprocessing, sum(grid**2 for grid in GRIDS) * len(COLORS))
 
-    def encode(self, images: Images, before: Images | None) -> npt.NDArray[np.float32]:
+    def encode(self, images: Images) -> npt.NDArray[np.float32]:
         """Return (N, D) features of (N, H, W, 3) images; as `Backbone.encode`.
 
         A cell has the mean amount of a color, 0..1, times 8 / cells of a side: then a shape that is small in the whole
