@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from esv_ray.cli.factory_arguments import parse_arguments
+from esv_ray.cli.factory_arguments import argument_option, weights_option
 from esv_ray.cli.options import check_code, option_group, output_option, set_option
 from esv_ray.cli.types import LOCATION, NAME, Count, Real
 
@@ -61,17 +61,8 @@ _options = option_group(
         metavar="NAME",
         help="pooled, package.module:function, or onnx:FILE (default: that of the table the model was trained on).",
     ),
-    click.option(
-        "--argument",
-        "arguments",
-        multiple=True,
-        metavar="NAME=VALUE",
-        callback=parse_arguments,
-        help="Keyword argument of the backbone's function. Repeatable.",
-    ),
-    click.option(
-        "--weights", type=LOCATION, metavar="FILE", help="Weights of the module that the backbone's function returns."
-    ),
+    argument_option,
+    weights_option,
     click.option(
         "--code",
         multiple=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esv_ray.cli.factory_arguments import parse_arguments
+from esv_ray.cli.factory_arguments import argument_option, weights_option
 from esv_ray.cli.options import (
     check_code,
     location_overrides,
@@ -106,17 +106,8 @@ _options = option_group(
         help="pooled (built in, without weights), pixels (the images), package.module:function, or onnx:FILE.",
     ),
     output_option("Folder of the feature table."),
-    click.option(
-        "--argument",
-        "arguments",
-        multiple=True,
-        metavar="NAME=VALUE",
-        callback=parse_arguments,
-        help="Keyword argument of the backbone's function. Repeatable.",
-    ),
-    click.option(
-        "--weights", type=LOCATION, metavar="FILE", help="Weights of the module that the backbone's function returns."
-    ),
+    argument_option,
+    weights_option,
     click.option(
         "--code",
         multiple=True,

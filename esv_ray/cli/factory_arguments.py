@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from esv_ray.cli.types import LOCATION
 from esv_ray.errors import SpecError
 
 
@@ -36,3 +37,17 @@ def parse_arguments(context: click.Context, option: click.Parameter, values: tup
             raise SpecError(f"--argument {name:.60}: expected a value that JSON can hold, got {text:.60}") from None
         check_numbers(f"--argument {name:.60}", arguments[name])
     return arguments
+
+
+argument_option = click.option(
+    "--argument",
+    "arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=parse_arguments,
+    help="Keyword argument of the backbone's function. Repeatable.",
+)
+weights_option = click.option(
+    "--weights", type=LOCATION, metavar="FILE", help="Weights of the module that the backbone's function returns."
+)
+"""Options of the commands that take a backbone."""
