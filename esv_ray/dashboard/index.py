@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from threading import Event, Lock, Thread, Timer
 from typing import Any
 
@@ -164,7 +165,9 @@ class Index:
         new = tuple(name for name in self._committed_names() if name not in known)
         with self._con.cursor() as con, reading(analyzed.output):
             con.execute(f"SET VARIABLE in_logits = {analyzed.in_logits}")
-            for names in batches_of(replace(analyzed, units=new)) if new else ():
+            batches = iter(batches_of(replace(analyzed, units=new)) if new else ())
+            first = () if known else _beginning_small(next(batches, ()))
+            for names in chain(first, batches):
                 if self._closed.is_set():
                     return
                 self._add(con, names)
@@ -244,3 +247,8 @@ class Index:
             if self.progress.done:
                 return
             self._closed.wait(refresh)
+
+
+def _beginning_small(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the first unit of a batch, and then the others: pages have something to show after a moment."""
+    yield from filter(None, (names[:1], names[1:]))
