@@ -73,14 +73,18 @@ class Figures:
         Raises:
             SpecError: there is no such figure, a filter has an invalid value, or the libraries of figures are not
                 installed.
-            DataError: the queries take too long.
+            DataError: the queries take too long, or figures that others asked for do.
         """
         if name not in NAMES:
             raise SpecError(f"name: expected one of {', '.join(NAMES)}, got {name!r:.80}")
         check_figures()
         chosen = filter_of(asked)
-        with self._turn:
+        if not self._turn.acquire(timeout=MOST_SECONDS):  # requests that wait hold threads, which others need
+            raise DataError("other figures are being drawn; load the page again in a moment")
+        try:
             return self._made(name, chosen.where, tuple(chosen.values.items()), self._index.progress.units)
+        finally:
+            self._turn.release()
 
     def _make(self, name: str, where: str, values: tuple[tuple[str, Any], ...], units: int) -> dict[str, Any]:
         del units  # a part of the key: what was drawn before is of fewer videos

@@ -195,7 +195,7 @@ class Index:
             seconds: after which its queries are interrupted.
 
         Raises:
-            DataError: they were.
+            DataError: they were, or they need too much memory.
         """
         with self._con.cursor() as con:
             timer = Timer(seconds, con.interrupt)
@@ -204,6 +204,8 @@ class Index:
                 yield con
             except duckdb.InterruptException:
                 raise DataError(f"the request took longer than {seconds:g} s; select fewer videos") from None
+            except duckdb.OutOfMemoryException:
+                raise DataError("the request takes more memory than the index may use; select fewer videos") from None
             finally:
                 timer.cancel()
 
