@@ -16,19 +16,21 @@ import pyarrow as pa
 
 from esv_ray.analysis.facets.facet import Facet
 from esv_ray.analysis.facets.registry import FACETS
+from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.figures.keys import Key
 from esv_ray.analysis.figures.recolor import colors_of, variable
 from esv_ray.analysis.figures.registry import KEYS
 from esv_ray.analysis.tables import tables_of_batches
 from esv_ray.dashboard.filters import Filter, filter_of
 from esv_ray.dashboard.index import Index
+from esv_ray.dashboard.misled import most_misled
 from esv_ray.errors import DataError, SpecError
 from esv_ray.report.content import Section
 from esv_ray.report.sections import READING, section_of
 from esv_ray.show.chart import check_figures
 
-NAMES = ("support", "positions", "profiles", "pairs", "classes", "confusions")
-"""Facets that the index has all data of, in the order of the page."""
+NAMES = ("support", "positions", "profiles", "pairs", "classes", "confusions", "contrasts")
+"""Facets in the order of the page: the index has all data of them, but for the elements of misled videos."""
 MOST_SECONDS = 10.0
 """Most seconds to make the table of a figure."""
 MOST_CLASSES = 24
@@ -89,20 +91,25 @@ class Figures:
     def _make(self, name: str, where: str, values: tuple[tuple[str, Any], ...], units: int) -> dict[str, Any]:
         del units  # a part of the key: what was drawn before is of fewer videos
         facet, analyzed = FACETS[name], self._index.analyzed
+        chosen = Filter(where, dict(values))
         with self._index.reader(MOST_SECONDS) as con:
-            chosen = Filter(where, dict(values))
             n, videos = _length(con, chosen)
-            if not videos:
-                return {"name": name, "title": facet.title, "videos": 0}
-            _pick(con, chosen, n)
-            (table,) = tables_of_batches(con, [facet], _batches(con, n, videos))
+            if videos and not facet.rows:
+                _pick(con, chosen, n)
+                (table,) = tables_of_batches(con, [facet], _batches(con, n, videos))
+                sentences = facet.page(table, analyzed).sentences
+        if videos and facet.rows:  # of elements, which the index does not have
+            table, videos = most_misled(self._index, chosen, n)
+            sentences = [f"The most misled of {counted(videos, 'misclassified video')}, the most misled first."]
+        if not videos:
+            return {"name": name, "title": facet.title, "videos": 0}
         section = section_of(
             analyzed,
             name,
             (table, table.num_rows),
             table,
             title=facet.title,
-            sentences=facet.page(table, analyzed).sentences,
+            sentences=sentences,
             reading=READING[name],
             videos_of={n: videos},
             keyed=True,

@@ -56,6 +56,8 @@ _LAYOUT = {
     "right",
     "reversed",
     "strong",
+    "supports",
+    "leads_to",
     "zero",
 }
 _NAMELESS = {"group", "series"}  # whose values say what they are

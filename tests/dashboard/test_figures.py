@@ -30,6 +30,8 @@ from tests.support.dashboards import Served
 from tests.support.slow import slow_unless
 
 _SVG = "{http://www.w3.org/2000/svg}"
+SETS = [name for name in NAMES if name != "contrasts"]
+"""Figures whose marks stand for sets of videos; those of `contrasts` stand for elements of single videos."""
 PARTED = ("supporting", "best", "worst", "over")
 
 
@@ -38,7 +40,7 @@ def figures(dashboard: Served) -> Figures:
     return Figures(dashboard.shown.index)
 
 
-@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("support", "confusions"), NAMES))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("support", "confusions"), SETS))
 def test_tables_are_those_of_esv_analyze(figures: Figures, output: Path, name: str) -> None:
     _check(figures.figure(name, {}), str(output), name)
 
@@ -89,13 +91,14 @@ MARKS = {
     "pairs": ("rect",),
     "classes": ("rect", "rule"),
     "confusions": ("rect",),
+    "contrasts": ("rect",),
 }
 """The kinds of marks that stand for videos: those that remain are lines between them, intervals, axes and texts."""
 CHOSEN: list[dict[str, str]] = [{}, {"outcome": "wrong", "label": "3"}, {"supporting": "2..4", "best": "0..3"}]
 
 
 @pytest.mark.parametrize("asked", CHOSEN, ids=str)
-@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("support", "confusions"), NAMES))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("support", "confusions"), SETS))
 def test_every_mark_leads_to_as_many_videos_as_it_shows(
     figures: Figures, dashboard: Served, name: str, asked: dict[str, str]
 ) -> None:
@@ -114,7 +117,7 @@ def test_every_mark_leads_to_as_many_videos_as_it_shows(
 
 
 @pytest.mark.parametrize("asked", CHOSEN, ids=str)
-@pytest.mark.parametrize("name", slow_unless(lambda name: name == "confusions", NAMES))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name == "confusions", SETS))
 def test_every_row_leads_to_its_videos(figures: Figures, dashboard: Served, name: str, asked: dict[str, str]) -> None:
     told = figures.figure(name, asked)
     counts = {
@@ -127,6 +130,28 @@ def test_every_row_leads_to_its_videos(figures: Figures, dashboard: Served, name
         assert (link is None) == (count == 0)
         if link is not None:
             assert page_of(dashboard.shown.index, _both(asked, link)).total == count
+
+
+def test_most_misled_videos_lead_to_their_elements(figures: Figures, dashboard: Served, output: Path) -> None:
+    told = figures.figure("contrasts", {"low": "ignored", "best": "1..4"})
+    order = page_of(dashboard.shown.index, {"order": "misled", "descending": "1", "best": "1..4", "rows": "6"})
+    assert told["videos"] == page_of(dashboard.shown.index, {"best": "1..4", "outcome": "wrong"}).total
+    wanted = [(row["video_id"], element) for row in order.rows for element in range(6)]
+    assert [(link["video"], int(link["element"])) for link in told["links"]] == wanted
+    table = analyze(str(output), ["contrasts"])["contrasts"]
+    known = {(row["video_id"], row["element"]): row for row in table.to_pylist()}
+    for row, place in zip(told["rows"], wanted, strict=True):
+        shown = dict(zip(told["columns"], row, strict=True))
+        for name in ("frame_index", "esv_label", "esv_predicted", "difference", "stderr"):
+            assert shown[name] == pytest.approx(known[place][name], abs=1e-6), name
+    for width in ("wide", "narrow"):
+        marks = marks_of(told["figure"][width], *MARKS["contrasts"])
+        keys = [dict(parse_qsl(mark.get("data-key", ""))) for mark in marks]
+        assert [(key["video"], int(key["element"])) for key in keys] == wanted
+        assert {(key["n"], mark.get("data-videos")) for key, mark in zip(keys, marks, strict=True)} == {("6", "1")}
+    assert figures.figure("contrasts", {"outcome": "right"}) == {
+        "name": "contrasts", "title": "Misclassified videos", "videos": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -181,7 +206,7 @@ def test_too_many_videos_are_told(dashboard: Served, monkeypatch: pytest.MonkeyP
         Figures(dashboard.shown.index).figure("support", {})
 
 
-@pytest.mark.parametrize("name", ["", "none", "summary", "contrasts", "../support"])
+@pytest.mark.parametrize("name", ["", "none", "summary", "marginals", "../support"])
 def test_unknown_figures(figures: Figures, name: str) -> None:
     with pytest.raises(SpecError, match="name: expected one of support"):
         figures.figure(name, {})

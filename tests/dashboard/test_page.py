@@ -299,7 +299,7 @@ def test_figures_lead_to_videos(browser: Browser, dashboard: Served) -> None:
         page.get_by_role("link", name="Figures").click()
         expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
         assert asked(page) == {"outcome": "wrong", "view": "figures"}
-        expect(page.locator("section.facet .wide svg")).to_have_count(6, timeout=60_000)
+        expect(page.locator("section.facet .wide svg")).to_have_count(7, timeout=60_000)
         wanted = dashboard.api("figure", name="support", outcome="wrong")
         assert page.locator("#support .says").inner_text() == wanted["sentences"][0]
         bar = page.locator("#support .wide a").first
@@ -346,6 +346,21 @@ def test_marks_lead_to_as_many_videos_as_they_tell(browser: Browser, dashboard: 
         page.go_forward()
         expect(page.locator(".count")).to_contain_text(f"{shown} video")
         assert asked(page) == there
+
+
+@pytest.mark.slow
+def test_a_bar_of_a_misled_video_leads_to_its_element(
+    browser: Browser, dashboard: Served, wrong: dict[str, Any]
+) -> None:
+    with looked_at(browser, dashboard, "/?view=figures&outcome=wrong") as opened:
+        page = opened.page
+        page.locator("#contrasts .wide a").nth(3).focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text(wrong["video_id"])
+        expect(page.locator(".readout")).to_contain_text("element 3")
+        page.go_back()
+        expect(page.locator("h1")).to_have_text("Figures")
+        assert asked(page) == {"view": "figures", "outcome": "wrong"}
 
 
 @pytest.mark.slow

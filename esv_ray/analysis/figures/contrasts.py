@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from esv_ray.analysis.figures.clearest import frequent_lengths, numbers
+from esv_ray.analysis.figures.keys import Key, address_of
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, check_columns, has, read_rows
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 _KEYS = ["video_id", "n_elements", "element", "frame_index"]
 _VALUES = ["label", "predicted", "difference", "stderr"]
-_MOST_VIDEOS, _NUMBERED = 6, 24
+MOST_VIDEOS = 6
+"""Most videos that the figure shows."""
+_NUMBERED = 24
 
 
 def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
@@ -35,7 +38,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     lengths, note = frequent_lengths(table, 3)
     panels, findings = [], []
     for n in lengths:
-        for video in _most_misled(table, n, _MOST_VIDEOS // len(lengths)):
+        for video in _most_misled(table, n, MOST_VIDEOS // len(lengths)):
             worst = min((row for row in video if has(row, "difference")), key=lambda row: float(row["difference"]))
             label, predicted = (look.class_quoted(video[0][name]) for name in ("label", "predicted"))
             name = printable(video[0]["video_id"])
@@ -56,6 +59,11 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
         notes=[reading, note],
         summary=". ".join(findings),
     )
+
+
+def key_of(row: Row) -> Key:
+    """Return the video of a row of the table."""
+    return Key(n=row["n_elements"], videos=1, video=row["video_id"], element=row["element"])
 
 
 def _most_misled(table: pa.Table, n: int, most: int) -> list[list[Row]]:
@@ -86,4 +94,5 @@ def _panel(video: list[Row], n: int, look: Look) -> Any:
         width=width,
         numbered=width >= _NUMBERED * n,
         theme=look.theme,
+        links=[address_of(key_of(row)) for row in video] if look.keyed else (),
     )

@@ -65,6 +65,11 @@ def span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}..{last}"
 
 
+def address_of(key: Key) -> str:
+    """Return the address that holds a key."""
+    return _ADDRESS + urlencode(key.conditions | {"videos": str(key.videos)})
+
+
 def leading(key: Key | None, look: Look) -> Row:
     """Return what a row of a chart needs so that its mark leads to videos.
 
@@ -74,7 +79,7 @@ def leading(key: Key | None, look: Look) -> Row:
     """
     if not look.keyed:
         return {}
-    return {_COLUMN: "" if key is None else _ADDRESS + urlencode(key.conditions | {"videos": str(key.videos)})}
+    return {_COLUMN: "" if key is None else address_of(key)}
 
 
 def linked(chart: Any, look: Look) -> Any:

@@ -71,6 +71,7 @@ KEYS: Mapping[str, Callable[[Row], Key | None]] = {
     "classes": classes.key_of,
     "profiles": profiles.key_of,
     "confusions": confusions.key_of,
+    "contrasts": contrasts.key_of,
 }
 """The videos of a row, by the name of the table, where rows stand for sets of videos."""
 

@@ -5,7 +5,7 @@ import { counted, drawing, made, number, plain } from "./dom.js";
 import { chosen, filterFields, filterTags, restoreFocus, together } from "./filters.js";
 import { linkMarks, steps } from "./marks.js";
 import { ask } from "./server.js";
-import { asked, videosAddress } from "./state.js";
+import { address, asked, videosAddress } from "./state.js";
 
 const sheet = new CSSStyleSheet();
 const colors = new Map();
@@ -77,8 +77,9 @@ function chart(told) {
   return made("figure.chart", {}, made("figcaption", {}, made("b", {}, `${told.figure.title}.`), ` ${told.figure.notes}`), box);
 }
 
-/** Return the address of the videos of a mark or a row, which the filters of the page choose too. */
+/** Return the address of the videos of a mark or a row, which the filters of the page choose too; of one video, its page. */
 function behind(told, key) {
+  if (key.video !== undefined) return address({ video: key.video, length: key.n, element: key.element });
   return videosAddress({ n: told.n, ...together(key, asked()) });
 }
 
