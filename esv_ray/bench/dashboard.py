@@ -28,6 +28,8 @@ _QUESTIONS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "first page": ("videos", {}),
     "first page, most misled": ("videos", {"order": "misled", "descending": 1}),
     "filter: wrong, class 5, by score": ("videos", {"outcome": "wrong", "label": 5, "order": "score"}),
+    "filter: element 3 over element 7": ("videos", {"over": "3,7"}),
+    "filter: most supporting element": ("videos", {"best": 3}),
     "search: part of an id": ("videos", {"q": "1234", "order": "distracted", "descending": 1}),
     "one video": ("video", {"video": "video-00000123"}),
     "matrix of confusions": ("matrix", {}),

@@ -35,6 +35,7 @@ MOST_SECONDS = 10.0
 """Most seconds to make the table of a figure."""
 MOST_CLASSES = 24
 """Most classes of a confusion matrix."""
+_MOST_WAIT = 30.0  # seconds for figures that others asked for
 _MOST_ROWS = 100  # of a table on the page
 _KEPT = 64  # figures in memory, of some 50 kB each
 _BATCH_ELEMENTS = 2**19  # of the sequences of a batch, as in `analysis/batches.py`
@@ -81,7 +82,7 @@ class Figures:
             raise SpecError(f"name: expected one of {', '.join(NAMES)}, got {name!r:.80}")
         check_figures()
         chosen = filter_of(asked)
-        if not self._turn.acquire(timeout=MOST_SECONDS):  # requests that wait hold threads, which others need
+        if not self._turn.acquire(timeout=_MOST_WAIT):  # requests that wait hold threads, which others need
             raise DataError("other figures are being drawn; load the page again in a moment")
         try:
             return self._made(name, chosen.where, tuple(chosen.values.items()), self._index.progress.units)

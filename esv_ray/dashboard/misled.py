@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from esv_ray.analysis.figures.contrasts import MOST_VIDEOS
 from esv_ray.dashboard.filters import Filter
 from esv_ray.dashboard.index import Index
 from esv_ray.show.read import attributed, read_stored
 
+_MOST_VIDEOS = 3  # to draw one takes a third of a second
 _CHOSEN = "{where} AND n_elements = $at AND difference IS NOT NULL"
 _COLUMNS = {
     "video_id": pa.string(),
@@ -40,7 +40,7 @@ def most_misled(index: Index, chosen: Filter, n: int) -> tuple[pa.Table, int]:
     where, values = _CHOSEN.format(where=chosen.where), {**chosen.values, "at": n}
     ((videos,),) = (row.values() for row in index.query(f"SELECT count(*) AS n FROM listed WHERE {where}", values))
     found = index.query(
-        f"SELECT video_id, unit FROM listed WHERE {where} ORDER BY difference, video_id LIMIT {MOST_VIDEOS}", values
+        f"SELECT video_id, unit FROM listed WHERE {where} ORDER BY difference, video_id LIMIT {_MOST_VIDEOS}", values
     )
     rows = []
     for each in found:

@@ -221,8 +221,9 @@ def element_bars(
     )
     if links:
         for row, link in zip(rows, links, strict=True):
-            row["leads_to"] = link
-        bars = bars.encode(href="leads_to:N")
+            told = f"element: {row['element']}; frame: {row['frame']}; {title}: {row['value']:+.4f}"
+            row |= {"leads_to": link, "told": told}
+        bars = bars.encode(href="leads_to:N", description="told:N")
     layers = [bars, altair.Chart(altair.Data(values=[{"zero": 0}])).mark_rule(color=theme.faint).encode(y="zero:Q")]
     if stderr is not None:
         layers.append(base.mark_rule(color=theme.ink).encode(y="low:Q", y2="high:Q"))

@@ -134,7 +134,7 @@ def test_every_row_leads_to_its_videos(figures: Figures, dashboard: Served, name
 
 def test_most_misled_videos_lead_to_their_elements(figures: Figures, dashboard: Served, output: Path) -> None:
     told = figures.figure("contrasts", {"low": "ignored", "best": "1..4"})
-    order = page_of(dashboard.shown.index, {"order": "misled", "descending": "1", "best": "1..4", "rows": "6"})
+    order = page_of(dashboard.shown.index, {"order": "misled", "descending": "1", "best": "1..4", "rows": "3"})
     assert told["videos"] == page_of(dashboard.shown.index, {"best": "1..4", "outcome": "wrong"}).total
     wanted = [(row["video_id"], element) for row in order.rows for element in range(6)]
     assert [(link["video"], int(link["element"])) for link in told["links"]] == wanted

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from esv_ray.dashboard import guard
 from esv_ray.dashboard.guard import LEAST_TOKEN, access_of
 from esv_ray.dashboard.serve import address_of
 from esv_ray.errors import SpecError
@@ -113,7 +112,7 @@ def test_tokens_are_compared_in_constant_time(locked: Served, monkeypatch: pytes
         compared.append(one)
         return False
 
-    monkeypatch.setattr(guard.hmac, "compare_digest", spy)
+    monkeypatch.setattr("esv_ray.dashboard.guard.hmac.compare_digest", spy)
     cookie = hmac.new(TOKEN.encode(), b"esv dashboard", hashlib.sha256).hexdigest()
     for path, headers in (
         (f"/?token={TOKEN}", {}),

@@ -297,9 +297,9 @@ def test_figures_lead_to_videos(browser: Browser, dashboard: Served) -> None:
     with looked_at(browser, dashboard, "/?outcome=wrong") as opened:
         page = opened.page
         page.get_by_role("link", name="Figures").click()
-        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=120_000)
         assert asked(page) == {"outcome": "wrong", "view": "figures"}
-        expect(page.locator("section.facet .wide svg")).to_have_count(7, timeout=60_000)
+        expect(page.locator("section.facet .wide svg")).to_have_count(7, timeout=120_000)
         wanted = dashboard.api("figure", name="support", outcome="wrong")
         assert page.locator("#support .says").inner_text() == wanted["sentences"][0]
         bar = page.locator("#support .wide a").first
@@ -354,6 +354,7 @@ def test_a_bar_of_a_misled_video_leads_to_its_element(
 ) -> None:
     with looked_at(browser, dashboard, "/?view=figures&outcome=wrong") as opened:
         page = opened.page
+        expect(page.locator("#contrasts .wide a").nth(3)).to_be_visible(timeout=120_000)
         page.locator("#contrasts .wide a").nth(3).focus()
         page.keyboard.press("Enter")
         expect(page.locator("h1")).to_have_text(wrong["video_id"])
@@ -369,7 +370,7 @@ def test_marks_by_keyboard(browser: Browser, dashboard: Served, width: int) -> N
     """Tab leads to one mark of a figure, arrow keys to all others, each of which has a name; Enter shows its videos."""
     with looked_at(browser, dashboard, "/?view=figures&outcome=wrong", width=width) as opened:
         page = opened.page
-        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=120_000)
         for section in ("support", "positions", "profiles", "pairs", "classes", "confusions"):
             svg = page.locator(f"#{section} svg:visible")
             assert svg.get_attribute("role") == "group"
@@ -453,7 +454,7 @@ def test_screens(
     path = path.replace("WRONG", wrong["video_id"]).replace("CLASSES", f"{wrong['label']},{wrong['predicted']}")
     with looked_at(browser, dashboard, path, width=width, scheme=scheme) as opened:
         page = opened.page
-        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=120_000)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         found = Axe().run(page).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 _KEYS = ["video_id", "n_elements", "element", "frame_index"]
 _VALUES = ["label", "predicted", "difference", "stderr"]
-MOST_VIDEOS = 6
-"""Most videos that the figure shows."""
-_NUMBERED = 24
+_MOST_VIDEOS, _NUMBERED = 6, 24
 
 
 def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
@@ -38,7 +36,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     lengths, note = frequent_lengths(table, 3)
     panels, findings = [], []
     for n in lengths:
-        for video in _most_misled(table, n, MOST_VIDEOS // len(lengths)):
+        for video in _most_misled(table, n, _MOST_VIDEOS // len(lengths)):
             worst = min((row for row in video if has(row, "difference")), key=lambda row: float(row["difference"]))
             label, predicted = (look.class_quoted(video[0][name]) for name in ("label", "predicted"))
             name = printable(video[0]["video_id"])

@@ -60,6 +60,9 @@ def test_figures_have_keys_only_if_asked(facet: str) -> None:
     keyed, plain = (figure_of(facet, table, names=drawing.NAMES, keyed=each) for each in (True, False))
     assert b"data-key" in keyed.wide
     assert b"data-key" in keyed.narrow
+    for svg in (keyed.wide, keyed.narrow):
+        marks = [each for each in ElementTree.fromstring(svg).iter() if each.get("data-key")]
+        assert all(mark.get("data-tip") for mark in marks), "it is the name of the link"
     for svg in (plain.wide, plain.narrow):
         assert b"data-key" not in svg
         assert b"data-videos" not in svg
