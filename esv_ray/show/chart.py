@@ -174,7 +174,7 @@ def element_bars(
     numbered: bool,
     theme: Theme,
     domain: tuple[float, float] | None = None,
-    links: Sequence[str] = (),
+    links: Sequence[tuple[str, str]] = (),
 ) -> altair.LayerChart:
     """Return a bar per element: ESVs, or differences of ESVs.
 
@@ -187,7 +187,7 @@ def element_bars(
         numbered: whether the frame numbers stand above the bars.
         theme: colors.
         domain: values between which the axis reaches at least; None: those of the data.
-        links: addresses that the bars lead to; none: they are no links.
+        links: addresses that the bars lead to, and descriptions of the bars; none: they are no links.
     """
     import altair
 
@@ -220,8 +220,7 @@ def element_bars(
         ],
     )
     if links:
-        for row, link in zip(rows, links, strict=True):
-            told = f"element: {row['element']}; frame: {row['frame']}; {title}: {row['value']:+.4f}"
+        for row, (link, told) in zip(rows, links, strict=True):
             row |= {"leads_to": link, "told": told}
         bars = bars.encode(href="leads_to:N", description="told:N")
     layers = [bars, altair.Chart(altair.Data(values=[{"zero": 0}])).mark_rule(color=theme.faint).encode(y="zero:Q")]

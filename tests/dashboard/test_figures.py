@@ -148,6 +148,8 @@ def test_most_misled_videos_lead_to_their_elements(figures: Figures, dashboard: 
         marks = marks_of(told["figure"][width], *MARKS["contrasts"])
         keys = [dict(parse_qsl(mark.get("data-key", ""))) for mark in marks]
         assert [(key["video"], int(key["element"])) for key in keys] == wanted
+        tips = [(mark.get("data-tip", "").split("; ")[:2]) for mark in marks]
+        assert tips == [[video_id, f"element: {element}"] for video_id, element in wanted]
         assert {(key["n"], mark.get("data-videos")) for key, mark in zip(keys, marks, strict=True)} == {("6", "1")}
     assert figures.figure("contrasts", {"outcome": "right"}) == {
         "name": "contrasts", "title": "Misclassified videos", "videos": 0,

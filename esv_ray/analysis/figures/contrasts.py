@@ -81,6 +81,12 @@ def _most_misled(table: pa.Table, n: int, most: int) -> list[list[Row]]:
     return videos
 
 
+def _told(row: Row, look: Look) -> str:
+    """Return what a bar says."""
+    place = f"{printable(row['video_id'])}; element: {row['element']}; frame: {row['frame_index']}"
+    return place if row["difference"] is None else f"{place}; difference ({look.unit}): {signed(row['difference'], 4)}"
+
+
 def _panel(video: list[Row], n: int, look: Look) -> Any:
     stderr = [row["stderr"] for row in video]
     width = look.plot_width()
@@ -92,5 +98,5 @@ def _panel(video: list[Row], n: int, look: Look) -> Any:
         width=width,
         numbered=width >= _NUMBERED * n,
         theme=look.theme,
-        links=[address_of(key_of(row)) for row in video] if look.keyed else (),
+        links=[(address_of(key_of(row)), _told(row, look)) for row in video] if look.keyed else (),
     )

@@ -54,7 +54,7 @@ function figure(output, told) {
   const says = told.sentences.map((sentence) => made("p.says", {}, plain(sentence)));
   const parts = [heading, made("p.reading", {}, `${of}${output.lengths.length > 1 ? " Choose another number of elements above." : ""}`), ...says];
   parts.push(made("p.reading", {}, made("b", {}, "How to read it."), ` ${told.reading}`,
-    told.figure?.wide.includes("data-key") ? " Click a mark to see its videos; arrow keys lead from one to the next." : ""));
+    told.figure?.wide.includes("data-key") ? " Click a mark to see what is behind it; arrow keys lead from one to the next." : ""));
   if (told.figure) parts.push(chart(told));
   parts.push(table(output, told));
   return parts;
