@@ -143,6 +143,9 @@ def _at_an_end(name: str, key: str, ends: Range, values: dict[str, Any]) -> str:
     extreme = "list_max" if name == "best" else "list_min"
     values |= {f"{key}_from": int(first or 0) + 1, f"{key}_to": LARGEST if last is None else int(last) + 1}
     # The column is the first such element; it spares a search of all elements.
+    if first == last:
+        del values[f"{key}_to"]
+        return f"esv[${key}_from] = esv[{name} + 1]"
     return f"{extreme}(esv[${key}_from:${key}_to]) = esv[{name} + 1]"
 
 
