@@ -181,21 +181,29 @@ def add_priors(con: duckdb.DuckDBPyConnection, analyzed: Analyzed) -> None:
 
 
 def _census(con: duckdb.DuckDBPyConnection) -> Census:
+    """Count videos, and leave the table `counted` of numbers of rows: each scan opens every file of the output."""
+    con.execute(
+        "CREATE TEMP TABLE counted AS "
+        "SELECT status, n_elements, label, predicted, count(*) AS n FROM videos GROUP BY ALL"
+    )
     (counts,) = con.execute(
         """
-        SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'skipped'),
-          count(*) FILTER (status = 'failed'), count(label) FILTER (status = 'ok'),
-          coalesce(sum(n_elements) FILTER (status = 'ok'), 0)
-        FROM videos
+        SELECT coalesce(sum(n) FILTER (status = 'ok'), 0), coalesce(sum(n) FILTER (status = 'skipped'), 0),
+          coalesce(sum(n) FILTER (status = 'failed'), 0),
+          coalesce(sum(n) FILTER (status = 'ok' AND label IS NOT NULL), 0),
+          coalesce(sum(n * n_elements) FILTER (status = 'ok'), 0)
+        FROM counted
         """
     ).fetchall()
     ok, skipped, failed, labelled, elements = map(int, counts)
     videos_of = con.execute(
-        "SELECT n_elements, count(*) FROM videos WHERE status = 'ok' GROUP BY n_elements ORDER BY n_elements"
+        "SELECT n_elements, sum(n)::BIGINT FROM counted WHERE status = 'ok' GROUP BY n_elements ORDER BY n_elements"
     ).fetchall()
     classes_of: dict[ClassName, frozenset[int]] = {}
     for name in CLASS_NAMES:
-        found = con.execute(f"SELECT DISTINCT {name} FROM videos WHERE status = 'ok' AND {name} IS NOT NULL").fetchall()
+        found = con.execute(
+            f"SELECT DISTINCT {name} FROM counted WHERE status = 'ok' AND {name} IS NOT NULL"
+        ).fetchall()
         classes_of[name] = frozenset(each for (each,) in found)
     return Census(ok, skipped, failed, labelled, elements, dict(videos_of), classes_of)
 
@@ -230,7 +238,14 @@ def _most_top(kept: Sequence[object]) -> int:
 
 
 def _without(con: duckdb.DuckDBPyConnection, explained: ClassName, kept: Sequence[object]) -> dict[int, int]:
-    """Count the videos, by number of elements, of whose label or predicted class the job keeps no ESVs."""
+    """Count the videos, by number of elements, of whose label or predicted class the job keeps no ESVs.
+
+    Args:
+        con: with the table of `_census`.
+        explained: label or predicted class.
+        kept: `classes` of the spec.
+    """
+    table, rows = "counted", "sum(n)::BIGINT"
     if "all" in kept or explained in kept:
         known = f"{explained} IS NOT NULL"
     else:
@@ -238,11 +253,12 @@ def _without(con: duckdb.DuckDBPyConnection, explained: ClassName, kept: Sequenc
         ways = [f"{explained} IN ({ids})"] if ids else []
         ways += ["label = predicted"] if {"label", "predicted"} & set(map(str, kept)) else []
         if _most_top(kept):
+            table, rows = "videos", "count(*)"
             better = f"len(list_filter(scores, lambda x: x > scores[{explained} + 1]))"
             ways.append(f"{better} < {_most_top(kept)}")
         known = " OR ".join(ways) or "false"
     found = con.execute(
-        f"SELECT n_elements, count(*) FROM videos WHERE status = 'ok' AND NOT coalesce({known}, false) GROUP BY 1"
+        f"SELECT n_elements, {rows} FROM {table} WHERE status = 'ok' AND NOT coalesce({known}, false) GROUP BY 1"
     ).fetchall()
     return dict(found)
 

@@ -16,8 +16,9 @@ from starlette.routing import Route
 
 from esv_ray import storage
 from esv_ray.analysis.facets.registry import FACETS
-from esv_ray.dashboard.browse import ORDERS, number_of, page_of
+from esv_ray.dashboard.browse import ORDERS, page_of
 from esv_ray.dashboard.figures import NAMES, Figures, matrix_of
+from esv_ray.dashboard.filters import number_of
 from esv_ray.dashboard.frames import Frames
 from esv_ray.dashboard.guard import Access, Guard
 from esv_ray.dashboard.index import Index

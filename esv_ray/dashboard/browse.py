@@ -1,4 +1,4 @@
-"""Pages of the videos of an output: filters, orders, and cursors, so that a page costs the same wherever it is."""
+"""Pages of the videos of an output: orders, and cursors, so that a page costs the same wherever it is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esv_ray.dashboard.filters import LARGEST, filter_of, number_of
 from esv_ray.dashboard.index import Index
 from esv_ray.errors import SpecError
 
 MOST_ROWS = 200
 """Most rows of a page."""
-_MOST_TEXT = 1000  # characters of a parameter
-_LARGEST = 2**31 - 1
 ORDERS = {
     "id": "video_id",
     "score": "score",
@@ -27,34 +26,10 @@ ORDERS = {
     "frames": "n_frames",
 }
 """Columns by which videos can be ordered, by name."""
-_OUTCOMES = {"right": "correct", "wrong": "NOT correct", "unlabeled": "label IS NULL"}
-_STATUSES = ("ok", "skipped", "failed")
-_NUMBERS = ("label", "predicted", "class", "n", "supporting", "best", "worst", "misleading")
-_CONDITIONS = {
-    "q": "contains(lower(video_id), lower($q))",
-    "class": "(label = $class OR predicted = $class)",
-    "n": "n_elements = $n",
-    "low": "score >= $low",
-    "high": "score <= $high",
-    "status": "status = $status",
-} | {name: f"{name} = ${name}" for name in ("label", "predicted", "supporting", "best", "worst", "misleading")}
 _COLUMNS = (
     "video_id, n_elements, n_frames, status, reason, label, predicted, correct, score, evidential, distracted, "
     "supporting, best, worst, misled, misleading"
 )
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A condition on videos.
-
-    Attributes:
-        where: SQL condition on the table `listed`.
-        values: values of its parameters.
-    """
-
-    where: str
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,46 +48,13 @@ class Page:
     after: str | None
 
 
-def filter_of(asked: Mapping[str, str]) -> Filter:
-    """Return the filter that the parameters of a request ask for; other parameters are ignored.
-
-    Args:
-        asked: q (a part of the id), label, predicted, class (label or predicted class), n (number of elements),
-            outcome (right, wrong, unlabeled), status, low and high (of the score), supporting (number of such
-            elements), best, worst and misleading (elements).
-
-    Raises:
-        SpecError: a value is not one that the parameter may have.
-    """
-    values: dict[str, Any] = {}
-    for name in _CONDITIONS:
-        text = asked.get(name, "")
-        if not text:
-            continue
-        if name in _NUMBERS:
-            values[name] = number_of(name, text)
-        elif name in ("low", "high"):
-            values[name] = _share(name, text)
-        else:
-            values[name] = _text(name, text)
-    if values.get("status", "ok") not in _STATUSES:
-        raise SpecError(f"status: expected one of {', '.join(_STATUSES)}, got {values['status']!r:.80}")
-    conditions = [_CONDITIONS[name] for name in values]
-    outcome = asked.get("outcome", "")
-    if outcome:
-        if outcome not in _OUTCOMES:
-            raise SpecError(f"outcome: expected one of {', '.join(_OUTCOMES)}, got {outcome!r:.80}")
-        conditions.append(_OUTCOMES[outcome])
-    return Filter(" AND ".join(conditions) or "true", values)
-
-
 def page_of(index: Index, asked: Mapping[str, str]) -> Page:
     """Return a page of the videos of an output.
 
     Args:
         index: of the output.
-        asked: filters (`filter_of`); order, one of `ORDERS`; descending, 1 for yes; rows; after or before, a cursor of
-            another page of the same order.
+        asked: filters (`filters.filter_of`); order, one of `ORDERS`; descending, 1 for yes; rows; after or before, a
+            cursor of another page of the same order.
 
     Raises:
         SpecError: a value is not one that the parameter may have.
@@ -158,17 +100,6 @@ def page_of(index: Index, asked: Mapping[str, str]) -> Page:
     )
 
 
-def number_of(name: str, text: str) -> int:
-    """Return a parameter that is a number from 0 on.
-
-    Raises:
-        SpecError: it is not.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _LARGEST):
-        raise SpecError(f"{name}: expected a number from 0 to {_LARGEST}, got {text!r:.80}")
-    return int(text)
-
-
 def _key(order: str, descending: bool) -> str:
     """Return the expression by which rows are ordered; rows without a value come last in either direction."""
     column = ORDERS[order]
@@ -195,24 +126,8 @@ def _place_of(cursor: str, order: str, descending: bool) -> dict[str, Any]:
         else:
             at = (-math.inf if descending else math.inf) if at is None else float(at)
             fits = True
-        if fits and isinstance(video_id, str) and isinstance(n, int) and 0 <= n <= _LARGEST:
+        if fits and isinstance(video_id, str) and isinstance(n, int) and 0 <= n <= LARGEST:
             return {"at": at, "at_id": video_id, "at_n": n}
     except (ValueError, TypeError, RecursionError, binascii.Error):
         fits = False
     raise SpecError(f"after, before: expected a cursor of a page in this order, got {cursor!r:.80}")
-
-
-def _text(name: str, text: str) -> str:
-    if len(text) > _MOST_TEXT:
-        raise SpecError(f"{name}: expected at most {_MOST_TEXT} characters, got {len(text)}")
-    return text
-
-
-def _share(name: str, text: str) -> float:
-    try:
-        value = float(text[:40])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise SpecError(f"{name}: expected a finite number, got {text!r:.80}")
-    return value

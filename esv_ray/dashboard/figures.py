@@ -1,10 +1,12 @@
-"""Figures of the videos that a filter chooses: facets of `esv analyze` over the index, drawn as in a report."""
+"""Figures of the videos that a filter chooses: facets of `esv analyze` over the index, drawn as in a report.
+
+Marks and rows of tables lead to the videos that they stand for, by the keys of the drawings (`figures.keys`).
+"""
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -14,21 +16,26 @@ import pyarrow as pa
 
 from esv_ray.analysis.facets.facet import Facet
 from esv_ray.analysis.facets.registry import FACETS
+from esv_ray.analysis.facets.words import counted
+from esv_ray.analysis.figures.keys import Key
 from esv_ray.analysis.figures.recolor import colors_of, variable
+from esv_ray.analysis.figures.registry import KEYS
 from esv_ray.analysis.tables import tables_of_batches
-from esv_ray.dashboard.browse import Filter, filter_of
+from esv_ray.dashboard.filters import Filter, filter_of
 from esv_ray.dashboard.index import Index
+from esv_ray.dashboard.misled import most_misled
 from esv_ray.errors import DataError, SpecError
 from esv_ray.report.content import Section
 from esv_ray.report.sections import READING, section_of
 from esv_ray.show.chart import check_figures
 
-NAMES = ("support", "positions", "profiles", "pairs", "classes", "confusions")
-"""Facets that the index has all data of, in the order of the page."""
+NAMES = ("support", "positions", "profiles", "pairs", "classes", "confusions", "contrasts")
+"""Facets in the order of the page: the index has all data of them, but for the elements of misled videos."""
 MOST_SECONDS = 10.0
 """Most seconds to make the table of a figure."""
 MOST_CLASSES = 24
 """Most classes of a confusion matrix."""
+_MOST_WAIT = 30.0  # seconds for figures that others asked for
 _MOST_ROWS = 100  # of a table on the page
 _KEPT = 64  # figures in memory, of some 50 kB each
 _BATCH_ELEMENTS = 2**19  # of the sequences of a batch, as in `analysis/batches.py`
@@ -48,18 +55,6 @@ CREATE OR REPLACE TEMP VIEW differences AS
   SELECT video_id, n_elements, label, predicted, misleading AS element, difference, difference_stderr AS stderr
   FROM chosen WHERE difference IS NOT NULL;
 """
-_OUTCOMES = {"classified correctly": "right", "misclassified": "wrong", "without": "unlabeled"}
-_TIPS: Mapping[str, tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str, str]]]] = {
-    "support": (
-        re.compile(r'data-tip="(classified correctly|misclassified|without)[^";]*; supporting elements: (\d+);'),
-        lambda found: {"supporting": found[2], "outcome": _OUTCOMES[found[1]]},
-    ),
-    "positions": (
-        re.compile(r'data-tip="most (supporting|distract)[^";]*; element \(0: the first of the sequence\): (\d+);'),
-        lambda found: {"best" if found[1] == "supporting" else "worst": found[2]},
-    ),
-}
-"""What a mark of a figure stands for: its tooltip, and the filters of the videos behind it."""
 
 
 class Figures:
@@ -76,39 +71,49 @@ class Figures:
 
         Args:
             name: one of `NAMES`.
-            asked: filters (`browse.filter_of`). Without n, the most frequent number of elements.
+            asked: filters (`filters.filter_of`). Without n, the most frequent number of elements.
 
         Raises:
             SpecError: there is no such figure, a filter has an invalid value, or the libraries of figures are not
                 installed.
-            DataError: the queries take too long.
+            DataError: the queries take too long, or figures that others asked for do.
         """
         if name not in NAMES:
             raise SpecError(f"name: expected one of {', '.join(NAMES)}, got {name!r:.80}")
         check_figures()
         chosen = filter_of(asked)
-        with self._turn:
+        if not self._turn.acquire(timeout=_MOST_WAIT):  # requests that wait hold threads, which others need
+            raise DataError("other figures are being drawn; load the page again in a moment")
+        try:
             return self._made(name, chosen.where, tuple(chosen.values.items()), self._index.progress.units)
+        finally:
+            self._turn.release()
 
     def _make(self, name: str, where: str, values: tuple[tuple[str, Any], ...], units: int) -> dict[str, Any]:
         del units  # a part of the key: what was drawn before is of fewer videos
         facet, analyzed = FACETS[name], self._index.analyzed
+        chosen = Filter(where, dict(values))
         with self._index.reader(MOST_SECONDS) as con:
-            chosen = Filter(where, dict(values))
             n, videos = _length(con, chosen)
-            if not videos:
-                return {"name": name, "title": facet.title, "videos": 0}
-            _pick(con, chosen, n)
-            (table,) = tables_of_batches(con, [facet], _batches(con, n, videos))
+            if videos and not facet.rows:
+                _pick(con, chosen, n)
+                (table,) = tables_of_batches(con, [facet], _batches(con, n, videos))
+                sentences = facet.page(table, analyzed).sentences
+        if videos and facet.rows:  # of elements, which the index does not have
+            table, videos = most_misled(self._index, chosen, n)
+            sentences = [f"The most misled of {counted(videos, 'misclassified video')}, the most misled first."]
+        if not videos:
+            return {"name": name, "title": facet.title, "videos": 0}
         section = section_of(
             analyzed,
             name,
             (table, table.num_rows),
             table,
             title=facet.title,
-            sentences=facet.page(table, analyzed).sentences,
+            sentences=sentences,
             reading=READING[name],
             videos_of={n: videos},
+            keyed=True,
         )
         return _json(section, facet, table, n, videos)
 
@@ -118,7 +123,7 @@ def matrix_of(index: Index, asked: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         index: of the output.
-        asked: filters (`browse.filter_of`). Without n, the most frequent number of elements.
+        asked: filters (`filters.filter_of`). Without n, the most frequent number of elements.
 
     Raises:
         SpecError: a filter has an invalid value.
@@ -197,7 +202,7 @@ def _json(section: Section, facet: Facet, table: pa.Table, n: int, videos: int) 
         "figure": None
         if figure is None
         else {
-            "wide": _linked(facet.name, figure.wide.decode()),
+            "wide": figure.wide.decode(),
             "narrow": figure.narrow.decode(),
             "alt": figure.alt,
             "title": figure.title,
@@ -209,31 +214,11 @@ def _json(section: Section, facet: Facet, table: pa.Table, n: int, videos: int) 
         },
         "columns": shown.column_names,
         "rows": [list(row.values()) for row in shown.to_pylist()],
-        "links": [_link(facet.name, row) for row in table.slice(0, _MOST_ROWS).to_pylist()],
+        "links": [_link(KEYS[facet.name](row)) for row in table.slice(0, _MOST_ROWS).to_pylist()],
         "all_rows": section.rows,
     }
 
 
-def _linked(name: str, svg: str) -> str:
-    """Return a figure whose marks name the filters of their videos (`data-go`), where these are known."""
-    if name not in _TIPS:
-        return svg
-    pattern, filters = _TIPS[name]
-
-    def link(found: re.Match[str]) -> str:
-        go = "&amp;".join(f"{key}={value}" for key, value in filters(found).items())
-        return f'data-go="{go}" {found[0]}'
-
-    return pattern.sub(link, svg)
-
-
-def _link(name: str, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the filters of the videos behind a row of a table; None where there are none."""
-    if name == "support":
-        outcome = {True: "right", False: "wrong", None: "unlabeled"}[row["correct"]]
-        return {"supporting": row["supporting"], "outcome": outcome}
-    if name == "positions":
-        return {"best": row["element"]}
-    if name == "confusions":
-        return {"label": row["label"], "predicted": row["predicted"]}
-    return {"class": row["class"]} if name == "classes" else None
+def _link(key: Key | None) -> dict[str, str] | None:
+    """Return the conditions of the videos behind a row of a table; None where there are none."""
+    return None if key is None else key.conditions

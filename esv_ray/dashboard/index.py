@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from threading import Event, Lock, Thread, Timer
 from typing import Any
 
@@ -164,7 +165,9 @@ class Index:
         new = tuple(name for name in self._committed_names() if name not in known)
         with self._con.cursor() as con, reading(analyzed.output):
             con.execute(f"SET VARIABLE in_logits = {analyzed.in_logits}")
-            for names in batches_of(replace(analyzed, units=new)) if new else ():
+            batches = iter(batches_of(replace(analyzed, units=new)) if new else ())
+            first = () if known else _beginning_small(next(batches, ()))
+            for names in chain(first, batches):
                 if self._closed.is_set():
                     return
                 self._add(con, names)
@@ -192,7 +195,7 @@ class Index:
             seconds: after which its queries are interrupted.
 
         Raises:
-            DataError: they were.
+            DataError: they were, or they need too much memory.
         """
         with self._con.cursor() as con:
             timer = Timer(seconds, con.interrupt)
@@ -201,6 +204,8 @@ class Index:
                 yield con
             except duckdb.InterruptException:
                 raise DataError(f"the request took longer than {seconds:g} s; select fewer videos") from None
+            except duckdb.OutOfMemoryException:
+                raise DataError("the request takes more memory than the index may use; select fewer videos") from None
             finally:
                 timer.cancel()
 
@@ -244,3 +249,8 @@ class Index:
             if self.progress.done:
                 return
             self._closed.wait(refresh)
+
+
+def _beginning_small(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the first unit of a batch, and then the others: pages have something to show after a moment."""
+    yield from filter(None, (names[:1], names[1:]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pyarrow as pa
 
+from esv_ray.analysis.figures.keys import conditions_at
 from esv_ray.analysis.figures.look import NARROW, WIDE, Look, vega
 from esv_ray.analysis.figures.recolor import hexadecimal, variable
 from esv_ray.analysis.figures.registry import CHARTS
@@ -16,6 +18,7 @@ from esv_ray.report.tables import with_minus
 from esv_ray.show.chart import picture_of
 from esv_ray.show.theme import LIGHT
 
+_LINK = "{http://www.w3.org/1999/xlink}href"
 _SVG = "{http://www.w3.org/2000/svg}"
 _NUMBER = re.compile(r"-?[0-9]+\.[0-9]{2,}")
 _LONG_NUMBER = re.compile(r"[0-9]*\.[0-9]{5,}")
@@ -23,6 +26,7 @@ _COLORED = ("fill", "stroke", "stop-color")
 _PLACED = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "points")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _MARKS = re.compile(r"mark-(\w+) role-mark")
+_JOINED = ("line", "area")  # a mark of several rows, which Vega describes by the first of them
 _DRAWN = {f"{_SVG}{name}" for name in ("path", "line", "text", "image")}
 _DROPPED = {
     "role", "aria-label", "aria-roledescription", "aria-hidden", "pointer-events", "font-family", "stroke-miterlimit",
@@ -52,6 +56,8 @@ _LAYOUT = {
     "right",
     "reversed",
     "strong",
+    "supports",
+    "leads_to",
     "zero",
 }
 _NAMELESS = {"group", "series"}  # whose values say what they are
@@ -66,7 +72,14 @@ _RANKED = {
 }  # whose values are places in a ranking
 
 
-def figure_of(facet: str, table: pa.Table, *, names: Sequence[str] | None = None, unit: str = "probability") -> Figure:
+def figure_of(
+    facet: str,
+    table: pa.Table,
+    *,
+    names: Sequence[str] | None = None,
+    unit: str = "probability",
+    keyed: bool = False,
+) -> Figure:
     """Return the figure of a facet, for pages of any theme and width.
 
     Args:
@@ -74,16 +87,17 @@ def figure_of(facet: str, table: pa.Table, *, names: Sequence[str] | None = None
         table: the facet's table.
         names: class names by id, or None.
         unit: of scores and ESVs: `probability` or `logit`.
+        keyed: whether marks have the keys of their videos (`themed`), and marks of the narrow figure tooltips too.
 
     Raises:
         DataError: the table is not the facet's.
         SpecError: the libraries of figures are not installed.
     """
-    wide, (title, notes, alt) = _drawn(facet, table, Look(names, LIGHT, WIDE, unit, brief=True))
-    narrow, _ = _drawn(facet, table, Look(names, LIGHT, NARROW, unit, brief=True))
+    looks = [Look(names, LIGHT, width, unit, brief=True, keyed=keyed) for width in (WIDE, NARROW)]
+    (wide, (title, notes, alt)), (narrow, _) = (_drawn(facet, table, look) for look in looks)
     return Figure(
         wide=themed(wide, f"{facet}-w"),
-        narrow=themed(narrow, f"{facet}-n"),
+        narrow=themed(narrow, f"{facet}-n", tips=keyed),
         alt=alt,
         marks=count_marks(wide),
         title=title,
@@ -114,14 +128,16 @@ def count_marks(svg: ElementTree.Element) -> int:
     return sum(1 for group in groups for mark in group.iter() if mark.tag in _DRAWN)
 
 
-def themed(svg: ElementTree.Element, name: str) -> bytes:
+def themed(svg: ElementTree.Element, name: str, *, tips: bool = True) -> bytes:
     """Return a figure of Vega's, drawn with the light theme, as an SVG whose colors are CSS variables.
 
-    What a page does not need is left out; descriptions of marks become tooltips (`data-tip`).
+    What a page does not need is left out; descriptions of marks become tooltips (`data-tip`), and their keys
+    (`figures.keys`) the conditions of their videos as a query (`data-key`) and the number of these (`data-videos`).
 
     Args:
         svg: the figure; changed in place.
         name: prefix of its ids, which are numbered: Vega counts them over all figures of a process.
+        tips: whether marks have tooltips; phones show none.
 
     Raises:
         ValueError: a color is not the theme's.
@@ -130,8 +146,10 @@ def themed(svg: ElementTree.Element, name: str) -> bytes:
     numbers = {
         id_: f"{name}-{place}" for place, id_ in enumerate(filter(None, (each.get("id") for each in svg.iter())))
     }
+    _unlinked(svg)
     for group in svg.iter(f"{_SVG}g"):
-        if _MARKS.match(group.get("class", "")):
+        kind = _MARKS.match(group.get("class", ""))
+        if tips and kind is not None and kind[1] not in _JOINED:
             for mark in group:
                 _tipped(mark)
     for element in svg.iter():
@@ -154,6 +172,20 @@ def _emptied(svg: ElementTree.Element) -> None:
             ground = child.tag == f"{_SVG}path" and child.get("class") in ("background", "foreground") and blank
             if ground or (parent is svg and child.tag == f"{_SVG}rect"):
                 parent.remove(child)
+
+
+def _unlinked(svg: ElementTree.Element) -> None:
+    """Put marks in the place of their links, with the keys in these."""
+    for group in svg.iter(f"{_SVG}g"):
+        for place, link in enumerate(group):
+            if link.tag != f"{_SVG}a":
+                continue
+            (mark,) = link
+            group[place] = mark
+            key = conditions_at(link.get(_LINK, ""))
+            if key is not None:
+                mark.set("data-videos", key.pop("videos"))
+                mark.set("data-key", urlencode(key))
 
 
 def _tipped(mark: ElementTree.Element) -> None:

@@ -161,6 +161,7 @@ def section_of(
     reading: str,
     location: str = "",
     videos_of: Mapping[int, int] | None = None,
+    keyed: bool = False,
 ) -> Section:
     """Return a table as a section.
 
@@ -172,6 +173,7 @@ def section_of(
         title, sentences, reading, location: as in the section.
         videos_of: number of videos by number of elements, by which the lengths of the figure are chosen; None: those of
             the output.
+        keyed: whether marks of the figure have the keys of their videos (`pictures.figure_of`).
 
     Raises:
         SpecError: the libraries of figures are not installed.
@@ -184,7 +186,9 @@ def section_of(
         title=title,
         sentences=sentences,
         reading=reading,
-        figure=_figure(analyzed, name, drawn, analyzed.census.videos_of if videos_of is None else videos_of),
+        figure=_figure(
+            analyzed, name, drawn, analyzed.census.videos_of if videos_of is None else videos_of, keyed=keyed
+        ),
         table=named(table.slice(0, MOST_ROWS), analyzed),
         rows=rows,
         csv=csv,
@@ -221,12 +225,15 @@ def of_few_lengths(name: str, table: pa.Table, videos_of: Mapping[int, int]) -> 
     return table.filter(wanted), note and f"{note} The table has all."
 
 
-def _figure(analyzed: Analyzed, name: str, table: pa.Table, videos_of: Mapping[int, int]) -> Figure | None:
+def _figure(
+    analyzed: Analyzed, name: str, table: pa.Table, videos_of: Mapping[int, int], *, keyed: bool
+) -> Figure | None:
     if name not in CHARTS or not table.num_rows:
         return None
     table, note = of_few_lengths(name, table, videos_of)
     note = " ".join(filter(None, (note, left_out_of(name, table, analyzed))))
-    figure = figure_of(name, table, names=analyzed.names, unit="logit" if analyzed.in_logits else "probability")
+    unit = "logit" if analyzed.in_logits else "probability"
+    figure = figure_of(name, table, names=analyzed.names, unit=unit, keyed=keyed)
     own = _LEFT_OUT.search(figure.notes)
     if own is not None and note.startswith(f"{_LENGTHS} of "):  # it shows even fewer lengths, of the same number
         total, note = note.split(" ")[2], note.partition(". ")[2]

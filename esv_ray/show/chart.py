@@ -174,6 +174,7 @@ def element_bars(
     numbered: bool,
     theme: Theme,
     domain: tuple[float, float] | None = None,
+    links: Sequence[tuple[str, str]] = (),
 ) -> altair.LayerChart:
     """Return a bar per element: ESVs, or differences of ESVs.
 
@@ -186,6 +187,7 @@ def element_bars(
         numbered: whether the frame numbers stand above the bars.
         theme: colors.
         domain: values between which the axis reaches at least; None: those of the data.
+        links: addresses that the bars lead to, and descriptions of the bars; none: they are no links.
     """
     import altair
 
@@ -217,6 +219,10 @@ def element_bars(
             altair.Tooltip("value:Q", title="ESV", format="+.4f"),
         ],
     )
+    if links:
+        for row, (link, told) in zip(rows, links, strict=True):
+            row |= {"leads_to": link, "told": told}
+        bars = bars.encode(href="leads_to:N", description="told:N")
     layers = [bars, altair.Chart(altair.Data(values=[{"zero": 0}])).mark_rule(color=theme.faint).encode(y="zero:Q")]
     if stderr is not None:
         layers.append(base.mark_rule(color=theme.ink).encode(y="low:Q", y2="high:Q"))

@@ -415,6 +415,7 @@ def test_equal_elements_share_their_place(tmp_path: Path) -> None:
     for row in analyze(str(equal), ["positions"])["positions"].to_pylist():
         assert row["most_supporting"] == row["most_distracting"] == 0.25
         assert row["videos_tied"] == row["videos"] == 24
+        assert row["most_supporting_videos"] == row["most_distracting_videos"] == 24
         assert row["most_supporting_low"] < 0.25 < row["most_supporting_high"]
     two = changed_esvs(tmp_path, "two", lambda element, rows: np.where(element % 2, 0.02, -0.01 * element))
     rows = analyze(str(two), ["positions"])["positions"].to_pylist()

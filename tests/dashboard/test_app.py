@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,27 @@ def test_no_picture_is_no_error(dashboard: Served, video_id: str, element: int) 
     """Ids that would lead out of the folder have no pictures."""
     answer = dashboard.ask(f"/frame?video={quote(video_id, safe='')}&element={element}")
     assert (answer.status, answer.body) == (204, b"")
+
+
+def test_nothing_is_written(output: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """Whatever is asked, the output stays as it is, byte by byte, and nothing is added to it."""
+
+    def content() -> dict[str, tuple[int, str]]:
+        files = sorted(path for path in copied.rglob("*") if path.is_file())
+        return {str(path): (path.stat().st_mtime_ns, sha256(path.read_bytes()).hexdigest()) for path in files}
+
+    copied = tmp_path / "esv"
+    shutil.copytree(output, copied)
+    before = content()
+    with served(str(copied)) as running:
+        running.api("videos", **WRONG)
+        running.api("video", video=wrong["video_id"])
+        running.api("figure", name="support")
+        running.api("matrix")
+        running.ask("/api/videos", method="DELETE")
+        running.ask("/api/videos?q=%27%3B%20DROP%20TABLE%20listed%3B--")
+        assert running.api("videos")["total"] == 300
+    assert content() == before
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +102,25 @@ def test_the_token_leaves_the_address(locked: Served) -> None:
     assert locked.ask("/?token=wrong-wrong-wrong").status == 401
     assert locked.ask(f"/?token=wrong&token={TOKEN}").status == 401
     assert locked.ask(f"//evil.example/?token={TOKEN}").headers["location"] == "/"
+
+
+def test_tokens_are_compared_in_constant_time(locked: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a request brings as a token or as a session is compared by `hmac.compare_digest`, and by nothing else."""
+    compared: list[bytes] = []
+
+    def spy(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return False
+
+    monkeypatch.setattr("esv_ray.dashboard.guard.hmac.compare_digest", spy)
+    cookie = hmac.new(TOKEN.encode(), b"esv dashboard", hashlib.sha256).hexdigest()
+    for path, headers in (
+        (f"/?token={TOKEN}", {}),
+        ("/", {"Authorization": f"Bearer {TOKEN}"}),
+        ("/", {"Cookie": f"esv-{locked.port}={cookie}"}),
+    ):
+        assert locked.ask(path, headers=headers).status == 401, "equal, but not by the comparison"
+    assert compared == [TOKEN.encode(), TOKEN.encode(), cookie.encode()]
 
 
 def test_the_token_is_never_logged(

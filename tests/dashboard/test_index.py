@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,6 +73,24 @@ def test_grows_with_an_unfinished_output(output: Path, tmp_path: Path) -> None:
         (tmp_path / name).rename(growing / "videos" / name)
     _wait(index, 5)
     assert index.progress.done
+    index.close()
+
+
+def test_the_first_unit_is_indexed_alone(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch has as many units as fit in memory; the first videos do not wait for all of them."""
+    added: list[int] = []
+    add = Index._add
+
+    def counted(index: Index, con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
+        added.append(len(names))
+        add(index, con, names)
+
+    monkeypatch.setattr(Index, "_add", counted)
+    index = Index(open_output(str(output)))
+    index.fill()
+    index.fill()
+    assert added == [1, 4]
+    assert len(index.query("SELECT * FROM listed")) == 300
     index.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from esv_ray.bench.outputs import Shape, write_output
 from tests.dashboard.conftest import SHAPE
@@ -296,17 +297,16 @@ def test_figures_lead_to_videos(browser: Browser, dashboard: Served) -> None:
     with looked_at(browser, dashboard, "/?outcome=wrong") as opened:
         page = opened.page
         page.get_by_role("link", name="Figures").click()
-        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=120_000)
         assert asked(page) == {"outcome": "wrong", "view": "figures"}
-        expect(page.locator("section.facet .wide svg")).to_have_count(6, timeout=60_000)
+        expect(page.locator("section.facet .wide svg")).to_have_count(7, timeout=120_000)
         wanted = dashboard.api("figure", name="support", outcome="wrong")
         assert page.locator("#support .says").inner_text() == wanted["sentences"][0]
-        bar = page.locator("#support .wide [data-go]").first
-        go = parse_qs(bar.get_attribute("data-go") or "")
+        bar = page.locator("#support .wide a").first
+        shown = _videos_of(bar)
         bar.click()
         expect(page.locator("h1")).to_have_text("Videos")
-        total = dashboard.api("videos", outcome="wrong", n=6, supporting=go["supporting"][0])["total"]
-        expect(page.locator(".count")).to_contain_text(f"{total} video")
+        expect(page.locator(".count")).to_contain_text(f"{shown} video")
         expect(page.locator(".tag")).to_contain_text("supporting elements")
         page.go_back()
         expect(page.locator("h1")).to_have_text("Figures")
@@ -315,6 +315,130 @@ def test_figures_lead_to_videos(browser: Browser, dashboard: Served) -> None:
         cell.click()
         expect(page.locator(".count")).to_contain_text(f"{count} video")
         assert {"label", "predicted"} <= set(asked(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("positions", "most supporting element"),
+        ("profiles", "with ESVs"),
+        ("pairs", "ESV of element 0 > element 1"),
+        ("classes", "class explained"),
+        ("confusions", "predicted"),
+    ],
+)
+def test_marks_lead_to_as_many_videos_as_they_tell(browser: Browser, dashboard: Served, name: str, tag: str) -> None:
+    """The filters of the page stay, and back and forward lead from the videos to the figure and to the videos."""
+    with looked_at(browser, dashboard, "/?view=figures&over=1,2&supporting=1..4") as opened:
+        page = opened.page
+        bar = page.locator(f"#{name} .wide a").first
+        shown = _videos_of(bar)
+        bar.scroll_into_view_if_needed()
+        bar.click(force=True)  # another mark of its row, which leads to the same videos, may lie above its middle
+        expect(page.locator(".count")).to_contain_text(f"{shown} video")
+        expect(page.locator(".tags")).to_contain_text(tag)
+        expect(page.locator(".tags")).to_contain_text("ESV of element 1 > element 2")
+        expect(page.locator(".tags")).to_contain_text("supporting elements: 1–4")  # noqa: RUF001
+        there = asked(page)
+        page.go_back()
+        expect(page.locator("h1")).to_have_text("Figures")
+        page.go_forward()
+        expect(page.locator(".count")).to_contain_text(f"{shown} video")
+        assert asked(page) == there
+
+
+@pytest.mark.slow
+def test_a_bar_of_a_misled_video_leads_to_its_element(
+    browser: Browser, dashboard: Served, wrong: dict[str, Any]
+) -> None:
+    with looked_at(browser, dashboard, "/?view=figures&outcome=wrong") as opened:
+        page = opened.page
+        expect(page.locator("#contrasts .wide a").nth(3)).to_be_visible(timeout=120_000)
+        page.locator("#contrasts .wide a").nth(3).focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text(wrong["video_id"])
+        expect(page.locator(".readout")).to_contain_text("element 3")
+        page.go_back()
+        expect(page.locator("h1")).to_have_text("Figures")
+        assert asked(page) == {"view": "figures", "outcome": "wrong"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 360])
+def test_marks_by_keyboard(browser: Browser, dashboard: Served, width: int) -> None:
+    """Tab leads to one mark of a figure, arrow keys to all others, each of which has a name; Enter shows its videos."""
+    with looked_at(browser, dashboard, "/?view=figures&outcome=wrong", width=width) as opened:
+        page = opened.page
+        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=120_000)
+        for section in ("support", "positions", "profiles", "pairs", "classes", "confusions"):
+            svg = page.locator(f"#{section} svg:visible")
+            assert svg.get_attribute("role") == "group"
+            links = svg.locator("a:not([aria-hidden])")
+            assert svg.locator("a[tabindex='0']").count() == 1
+            names = [each.get_attribute("aria-label") or "" for each in links.all()]
+            assert len(set(names)) == len(names) > 4
+            assert all("videos: " in name for name in names)
+            svg.locator("a[tabindex='0']").focus()
+            reached = {_focused(page)}
+            down = {"support": "ArrowRight", "positions": "ArrowRight", "profiles": "ArrowRight"}.get(
+                section, "ArrowDown"
+            )
+            for _ in names:
+                page.keyboard.press(down)
+                reached.add(_focused(page))
+                if section == "pairs":
+                    for key in (*["ArrowRight"] * 5, "Home"):
+                        page.keyboard.press(key)
+                        reached.add(_focused(page))
+                    for _ in range(len(reached) // 5):
+                        page.keyboard.press("ArrowDown")
+            assert reached <= set(names)
+            assert len(reached) >= (len(names) if section != "pairs" else 25)
+            assert page.locator(f"#{section} .tip:visible").count() == 1
+            page.keyboard.press("End")
+            assert _focused(page) == names[-1]
+            assert svg.locator("a[tabindex='0']").count() == 1
+        name = _focused(page)
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text("Videos")
+        expect(page.locator(".count")).to_contain_text(f"{name.split(', videos: ')[1].split(', ')[0]} video")
+
+
+@pytest.mark.slow
+def test_filters_by_what_led_to_scores(browser: Browser, dashboard: Served) -> None:
+    with looked_at(browser, dashboard) as opened:
+        page = opened.page
+        page.get_by_text("More filters").click()
+        for label, value in (("Misled from", "0.05"), ("Distracted to", "0.15"), ("Evidential from", "-0.1")):
+            page.get_by_label(label).fill(value)
+            page.get_by_label(label).press("Enter")
+            expect(page.get_by_label(label)).to_have_value(value)
+        want = {"misled": "0.05..", "distracted": "..0.15", "evidential": "-0.1.."}
+        assert asked(page) == want
+        total = dashboard.api("videos", **want)["total"]
+        assert 0 < total < 300
+        expect(page.locator(".count")).to_contain_text(f"{total} video")
+        expect(page.get_by_label("Misled to")).to_be_visible()
+        page.reload()
+        expect(page.locator(".count")).to_contain_text(f"{total} video")
+        expect(page.get_by_label("Misled from")).to_have_value("0.05")
+        page.get_by_label("Frames from").fill("-1")
+        page.get_by_label("Frames from").press("Enter")
+        assert page.locator("input:invalid").count() == 1
+        assert asked(page) == want
+
+
+def _videos_of(mark: Locator) -> str:
+    """The number of videos that a mark tells."""
+    found = re.search(r", videos: ([0-9,]*[0-9])", mark.get_attribute("aria-label") or "")
+    assert found is not None
+    return found[1]
+
+
+def _focused(page: Page) -> str:
+    name: str = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    return name
 
 
 PATHS = ("/", "/?video=WRONG&element=1&contrast=CLASSES", "/?video=video-00000010", "/?view=figures&outcome=wrong")
@@ -330,7 +454,7 @@ def test_screens(
     path = path.replace("WRONG", wrong["video_id"]).replace("CLASSES", f"{wrong['label']},{wrong['predicted']}")
     with looked_at(browser, dashboard, path, width=width, scheme=scheme) as opened:
         page = opened.page
-        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=120_000)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         found = Axe().run(page).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []

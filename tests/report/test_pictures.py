@@ -99,7 +99,8 @@ def test_tooltips_say_what_they_are_of() -> None:
     assert all(tip.partition("; videos: ")[0] in names for tip in tips)
     tips = re.findall(r'data-tip="([^"]+)"', figure_of("profiles", drawing.tables()["profiles"]).wide.decode())
     assert len(tips) > 10
-    assert all(re.fullmatch(r"place in the sequence: [0-9]+%; mean ESV: \N{MINUS SIGN}?[-0-9.e]+", tip) for tip in tips)
+    said = r"place in the sequence: [0-9]+ to [0-9]+ %; mean ESV: [+\N{MINUS SIGN}]?[0-9.]+; videos: [0-9]+"
+    assert all(re.fullmatch(said, tip) for tip in tips)
     for facet in ("classes", "needed", "areas", "order", "compare", "agreement", "pairs", "marginals", "correlations"):
         tips = re.findall(r'data-tip="([^"]+)"', figure_of(facet, drawing.tables()[facet]).wide.decode())
         assert tips, facet

@@ -193,6 +193,8 @@ def positions(out: Output, explained: str) -> list[Row]:
                 "videos": len(group),
                 "most_supporting": mean((s.esv[e] == max(s.esv)) / s.esv.count(max(s.esv)) for s in group),
                 "most_distracting": mean((s.esv[e] == min(s.esv)) / s.esv.count(min(s.esv)) for s in group),
+                "most_supporting_videos": sum(s.esv[e] == max(s.esv) for s in group),
+                "most_distracting_videos": sum(s.esv[e] == min(s.esv) for s in group),
                 "videos_tied": sum(max(map(s.esv.count, (max(s.esv), min(s.esv)))) > 1 for s in group),
             }
             for e in range(n)

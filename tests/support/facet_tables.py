@@ -144,6 +144,9 @@ def positions(of: MadeUp) -> pa.Table:
                 "videos": len(best),
                 "most_supporting": float((best == i).mean()),
                 "most_distracting": float((worst == i).mean()),
+                "most_supporting_videos": int((best == i).sum()),
+                "most_distracting_videos": int((worst == i).sum()),
+                "videos_tied": 0,
             }
             for i in range(of.n)
         ]
@@ -244,6 +247,7 @@ def profiles(of: MadeUp) -> pa.Table:
                     "mean": mean,
                     "low": low,
                     "high": high,
+                    "videos": len(values),
                 }
             )
     return table(rows)

@@ -29,7 +29,8 @@ _KINDS = ("most_supporting", "most_distracting")
 _QUERY = """
 SELECT n_elements, element, videos, round(supporting, 9) / videos AS most_supporting,
   round(distracting, 9) / videos AS most_distracting, round(supporting, 9) AS _supporting,
-  round(distracting, 9) AS _distracting, tied AS videos_tied
+  round(distracting, 9) AS _distracting, tied AS videos_tied, best_videos AS most_supporting_videos,
+  worst_videos AS most_distracting_videos
 FROM position_counts ORDER BY n_elements, element
 """
 
@@ -121,7 +122,8 @@ FACET = Facet(
               SELECT unnest(range(n_elements))::INTEGER AS element, unnest(esv) AS x, * FROM counted
             )
             SELECT n_elements, element, count(*) AS videos, sum((x = top)::INTEGER / tops) AS supporting,
-              sum((x = last)::INTEGER / lasts) AS distracting, count_if(tops > 1 OR lasts > 1)::BIGINT AS tied
+              sum((x = last)::INTEGER / lasts) AS distracting, count_if(tops > 1 OR lasts > 1)::BIGINT AS tied,
+              count_if(x = top)::BIGINT AS best_videos, count_if(x = last)::BIGINT AS worst_videos
             FROM placed GROUP BY ALL
             """,
         ),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esv_ray.analysis.figures.keys import linked
 from esv_ray.analysis.figures.layout import legend
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row
@@ -48,7 +49,8 @@ def grouped_bars(
     """Return bars of shares.
 
     Args:
-        rows: with `place` (sort order), `bin` (name), `group`, `share` (0..1), and `low`, `high` if it has an interval.
+        rows: with `place` (sort order), `bin` (name), `group`, `share` (0..1), `videos` (their number, or None), and
+            `low`, `high` if it has an interval.
         groups: in their order.
         look: width and colors.
         x, y: titles of the axes.
@@ -59,7 +61,8 @@ def grouped_bars(
     # The second group is lighter, for those who see gray alone.
     fills = [blended(color, look.theme.background, 0.45) if place == 1 else color for place, color in enumerate(colors)]
     order = list(dict.fromkeys(row["bin"] for row in sorted(rows, key=lambda row: int(row["place"]))))
-    base = alt.Chart(alt.Data(values=tuple(row for row in rows if row["share"] > 0)))
+    shown = tuple(row | {"told": _told(row, x, y)} for row in rows if row["share"] > 0)
+    base = linked(alt.Chart(alt.Data(values=shown)), look)
     bars = base.mark_bar(strokeWidth=1).encode(
         x=alt.X(
             "bin:O",
@@ -71,6 +74,7 @@ def grouped_bars(
         y=alt.Y("share:Q", title=y, axis=alt.Axis(format="~%", tickCount=5)),
         color=alt.Color("group:N", scale=alt.Scale(domain=names, range=fills), legend=legend(look, names)),
         stroke=alt.Stroke("group:N", scale=alt.Scale(domain=names, range=colors), legend=None),
+        description="told:N",
         tooltip=["bin:O", "group:N", alt.Tooltip("share:Q", format=".1%")],
     )
     layers = [bars]
@@ -83,3 +87,9 @@ def grouped_bars(
         rule = alt.Chart(alt.Data(values=[{"chance": chance}]))
         layers.append(rule.mark_rule(color=look.theme.ink, strokeDash=[4, 3]).encode(y="chance:Q"))
     return alt.layer(*layers).properties(width=look.plot_width(), height=_HEIGHT)
+
+
+def _told(row: Row, x: str, y: str) -> str:
+    """Return what a bar says."""
+    videos = "" if row["videos"] is None else f"; videos: {row['videos']:,}"
+    return f"{row['group']}; {x}: {row['bin']}; {y}: {row['share']:.2%}{videos}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from esv_ray.analysis.figures.keys import Key, leading
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.ranking import ranking
@@ -53,6 +54,13 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
+def key_of(row: Row) -> Key | None:
+    """Return the videos of a row of the table; None if there are none."""
+    if not row["videos"]:
+        return None
+    return Key(n=row["n_elements"], videos=row["videos"], explained=row["class"], esvs=1)
+
+
 def _most(look: Look) -> int:
     return _MOST_BRIEF if look.brief else _MOST
 
@@ -70,16 +78,18 @@ def _panel(rows: Sequence[Row], look: Look) -> Any:
     texts = [_texts(row, look) for row in shown]
     values = [
         {name: row[name] for name in _VALUES}
-        | {"sum": row["prior"] + row["support"], "remark": _remark(row)}
+        | {"sum": row["prior"] + row["support"], "remark": _remark(row), "videos": row["videos"]}
+        | leading(key_of(row), look)
         for row in shown
     ]  # fmt: skip
     told = {name: (name, ".3f") for name in ("prior", "support")} | {
         "distract": ("distract", "+.3f"),
         "score": (f"mean {look.unit}", ".3f"),
         "remark": ("correct", ""),
+        "videos": ("videos", ",d"),
     }
     ranked = ranking(values, texts, look, title="class", told=told, right=0 if look.narrow else 76)
-    base = ranked.base()
+    base = ranked.base(leads=True)
     theme = look.theme
     x = ranked.x("prior", f"{look.unit} (prior, and score)")
     layers = [

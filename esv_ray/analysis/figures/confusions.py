@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from esv_ray.analysis.figures.keys import Key, leading
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.ranking import ranking
@@ -58,19 +59,30 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
+def key_of(row: Row) -> Key | None:
+    """Return the videos of a row of the table; None if there are none."""
+    if not row["videos"]:
+        return None
+    return Key(n=row["n_elements"], videos=row["videos"], label=row["label"], predicted=row["predicted"])
+
+
 def _panel(rows: Sequence[Row], look: Look) -> Any:
     """Return the bars of one length."""
     alt = vega()
     texts = [[look.class_name(row["label"]), f"→ {look.class_name(row['predicted'])}"] for row in rows]
-    values = [{"videos": row["videos"], "difference": row[_DIFFERENCE], "remark": _remark(row)} for row in rows]
+    values = [
+        {"videos": row["videos"], "difference": row[_DIFFERENCE], "remark": _remark(row), **leading(key_of(row), look)}
+        for row in rows
+    ]
     ranked = ranking(values, texts, look, title="label → predicted class", told=_TOLD, right=70)
-    base = ranked.base()
     x = ranked.x("videos", "videos", whole=True)
     layers = [
-        base.mark_rect(color=look.theme.distracting).encode(x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q"),
-        base.mark_text(align="left", dx=5, fontSize=11, color=look.theme.ink).encode(
-            x="videos:Q", y=ranked.y("middle"), text="remark:N"
-        ),
+        ranked.base(leads=True)
+        .mark_rect(color=look.theme.distracting)
+        .encode(x=x, x2=alt.datum(0), y=ranked.y("top"), y2="bottom:Q"),
+        ranked.base()
+        .mark_text(align="left", dx=5, fontSize=11, color=look.theme.ink)
+        .encode(x="videos:Q", y=ranked.y("middle"), text="remark:N"),
     ]
     return ranked.panel(layers)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from esv_ray.analysis.figures.clearest import frequent_lengths, numbers
+from esv_ray.analysis.figures.keys import Key, address_of
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, check_columns, has, read_rows
@@ -58,6 +59,11 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
+def key_of(row: Row) -> Key:
+    """Return the video of a row of the table."""
+    return Key(n=row["n_elements"], videos=1, video=row["video_id"], element=row["element"])
+
+
 def _most_misled(table: pa.Table, n: int, most: int) -> list[list[Row]]:
     """Return the rows of the videos whose lowest difference is lowest, sorted by element."""
     kept = table.filter(pa.array((numbers(table, "n_elements") == n) & np.isfinite(numbers(table, "difference"))))
@@ -75,6 +81,12 @@ def _most_misled(table: pa.Table, n: int, most: int) -> list[list[Row]]:
     return videos
 
 
+def _told(row: Row, look: Look) -> str:
+    """Return what a bar says."""
+    place = f"{printable(row['video_id'])}; element: {row['element']}; frame: {row['frame_index']}"
+    return place if row["difference"] is None else f"{place}; difference ({look.unit}): {signed(row['difference'], 4)}"
+
+
 def _panel(video: list[Row], n: int, look: Look) -> Any:
     stderr = [row["stderr"] for row in video]
     width = look.plot_width()
@@ -86,4 +98,5 @@ def _panel(video: list[Row], n: int, look: Look) -> Any:
         width=width,
         numbered=width >= _NUMBERED * n,
         theme=look.theme,
+        links=[(address_of(key_of(row)), _told(row, look)) for row in video] if look.keyed else (),
     )

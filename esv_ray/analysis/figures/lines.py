@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esv_ray.analysis.figures.keys import linked
 from esv_ray.analysis.figures.layout import legend
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
@@ -49,6 +50,7 @@ def lines(
     names: Sequence[str] = (),
     banded: Sequence[str] | None = None,
     small: bool = False,
+    told: bool = False,
 ) -> Any:
     """Return a panel of lines, with a band where rows have `low` and `high`.
 
@@ -59,6 +61,7 @@ def lines(
         names: series in their order, of which there is a legend; none: one line without a legend.
         banded: those with bands; the lines of the others are thin. None: all.
         small: whether it is one of the panels side by side.
+        told: whether rows have `told`, what their points say, and are led to videos (`keys.leading`).
     """
     alt = vega()
     strong = set(names if banded is None else banded)
@@ -86,7 +89,8 @@ def lines(
         base = base.encode(**_series(names, look, small))
     color = {} if names else {"color": look.theme.supporting}
     line = base.mark_line(interpolate=interpolate, **color).encode(strokeWidth=_by_strength(alt.StrokeWidth, 2.0, 1.1))
-    mark = base.mark_point(filled=True, opacity=1, **color).encode(size=_by_strength(alt.Size, 34, 20))
+    points = linked(base.encode(description="told:N"), look) if told else base
+    mark = points.mark_point(filled=True, opacity=1, **color).encode(size=_by_strength(alt.Size, 34, 20))
     tooltip = ["x:Q", alt.Tooltip("y:Q", format=".4f"), *(["series:N"] if names else [])]
     low = alt.Y("low:Q", title=axes.y, scale=scale)
     layers = [

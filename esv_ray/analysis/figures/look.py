@@ -24,6 +24,7 @@ class Look:
         width: of the whole figure, in pixels.
         unit: of scores and ESVs: `probability` or `logit`.
         note: what the figure leaves out; "" if nothing.
+        keyed: whether marks lead to the videos that they stand for (`figures.keys`).
         brief: whether headings of panels leave out what they show, and rankings most rows: a page says it beside the
             figure, and has the table.
     """
@@ -34,6 +35,7 @@ class Look:
     unit: str = "probability"
     brief: bool = False
     note: str = ""
+    keyed: bool = False
 
     def heading(self, finding: str) -> str:
         """Return the heading of a panel.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from esv_ray.analysis.figures.keys import linked
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
 
@@ -64,7 +65,7 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
 
     Args:
         rows: with `i` (rows), `j` (columns), `value`, and `sure`: False if the interval of the value holds the middle,
-            which is marked by a dot.
+            which is marked by a dot; `videos` if the cell is a share of some videos: how many.
         cells: titles, formats and order.
         look: colors.
         side: of the plot, in pixels.
@@ -93,7 +94,9 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
         y=alt.Y("i:O", title=cells.y, sort=keys, axis=axis, scale=alt.Scale(domain=keys, padding=0)),
     )
     layers = [
-        base.mark_rect(stroke=look.theme.background, strokeWidth=1 if step > 8 else 0).encode(
+        linked(base, look)
+        .mark_rect(stroke=look.theme.background, strokeWidth=1 if step > 8 else 0)
+        .encode(
             color=alt.Color("value:Q", scale=scale, legend=bar),
             description="told:N",
         )
@@ -113,7 +116,9 @@ def matrix(rows: Sequence[Row], cells: Cells, look: Look, *, side: int) -> Any:
 def _told(row: Row, cells: Cells) -> str:
     """Return what a cell says."""
     value = format(row["value"], cells.format.replace("~", ""))
-    return f"{cells.y}: {row['i']}; {'and' if cells.x == cells.y else cells.x}: {row['j']}; {cells.value}: {value}"
+    videos = f"; videos: {row['videos']:,}" if "videos" in row else ""
+    second = "and" if cells.x == cells.y else cells.x
+    return f"{cells.y}: {row['i']}; {second}: {row['j']}; {cells.value}: {value}{videos}"
 
 
 def _below(step: float) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from esv_ray.analysis.figures.clearest import FloatArray, numbers
+from esv_ray.analysis.figures.keys import Key, leading
 from esv_ray.analysis.figures.layout import figure
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.matrix import Cells
@@ -33,7 +34,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     check_columns(table, "pairs", _KEYS, _VALUES)
     panels, findings, note = pair_panels(
-        table, _strength(table), look, cells=_cells, finding=_finding, shape=lambda _: _SHAPE
+        table, _strength(table), look, cells=lambda rows: _cells(rows, look), finding=_finding, shape=lambda _: _SHAPE
     )
     return figure(
         panels,
@@ -66,7 +67,17 @@ def _strength(table: pa.Table) -> FloatArray:
     return strength
 
 
-def _cells(table: pa.Table) -> list[Row]:
+def key_of(row: Row) -> Key | None:
+    """Return the videos of a row of the table in which its first element has the larger ESV; None if there are none."""
+    videos = round((row["share"] or 0.0) * (row["videos"] or 0))
+    if not videos:
+        return None
+    return Key(
+        n=row["n_elements"], videos=videos, explained=row["class"], over=f"{row['element_i']},{row['element_j']}"
+    )
+
+
+def _cells(table: pa.Table, look: Look) -> list[Row]:
     """Return the cells; one is sure if its interval does not hold 50 %."""
     rows = read_rows(table, "pairs", _KEYS, _VALUES, ["low", "high"])
     return [
@@ -74,7 +85,9 @@ def _cells(table: pa.Table) -> list[Row]:
             "i": row["element_i"],
             "j": row["element_j"],
             "value": row["share"],
+            "videos": round(row["share"] * (row["videos"] or 0)),
             "sure": row["low"] > 0.5 or row["high"] < 0.5 if has(row, "low", "high") else None,
+            **leading(key_of(row), look),
         }
         for row in rows
         if has(row, "share") and row["element_i"] != row["element_j"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from esv_ray.analysis.figures.keys import Key, leading
 from esv_ray.analysis.figures.layout import figure, grid, headed
 from esv_ray.analysis.figures.lines import Axes, lines
 from esv_ray.analysis.figures.look import Look
@@ -55,6 +56,13 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
+def key_of(row: Row) -> Key | None:
+    """Return the videos of a row of the table; None if there are none, or their number is not known."""
+    if not row["videos"]:
+        return None
+    return Key(n=row["n_elements"], videos=row["videos"], explained=row["class"], esvs=1)
+
+
 def _class_panels(rows: Sequence[Row], look: Look, n: int) -> list[Any]:
     """Return a panel for each of the classes with the clearest profiles."""
     classes: dict[int, list[Row]] = {}
@@ -81,7 +89,10 @@ def _class_panels(rows: Sequence[Row], look: Look, n: int) -> list[Any]:
 
 def _panel(rows: Sequence[Row], look: Look, domain: tuple[float, float] | None = None, *, small: bool = False) -> Any:
     """Return one profile; a band is drawn where there are intervals."""
-    points = [{**row, "x": (row["place"] + 0.5) / 10, "y": row["mean"]} for row in rows]
+    points = [
+        {**row, "x": (row["place"] + 0.5) / 10, "y": row["mean"], "told": _told(row), **leading(key_of(row), look)}
+        for row in rows
+    ]
     axes = Axes(
         "place in the sequence",
         "mean ESV",
@@ -90,7 +101,12 @@ def _panel(rows: Sequence[Row], look: Look, domain: tuple[float, float] | None =
         domain=domain,
         height=130 if small else 190,
     )
-    return lines(points, axes, look, small=small)
+    return lines(points, axes, look, small=small, told=True)
+
+
+def _told(row: Row) -> str:
+    """Return what a point says."""
+    return f"place in the sequence: {_tenth(row)}; mean ESV: {signed(row['mean'], 4)}; {_counted(row)}"
 
 
 def _distance(row: Row, compared: int) -> float:
@@ -107,6 +123,10 @@ def _distance(row: Row, compared: int) -> float:
 
 def _ends(rows: Sequence[Row], name: str) -> list[float]:
     return [float(row["mean"] if row[name] is None else row[name]) for row in rows]
+
+
+def _counted(row: Row) -> str:
+    return f"values: {row['count'] or 0:,}" if row["videos"] is None else f"videos: {row['videos']:,}"
 
 
 def _videos(row: Row) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esv_ray.analysis.figures.keys import linked
 from esv_ray.analysis.figures.look import Look, vega
 from esv_ray.analysis.figures.rows import Row, has
 from esv_ray.analysis.figures.wording import balanced
@@ -77,10 +78,16 @@ class Ranking:
         axis = alt.Axis(orient="top", format="d" if whole else "~%" if share else "~g", tickCount=5, **few)
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
-    def base(self, *names: str) -> Any:
-        """Return a chart, without marks, of the rows that have some values."""
+    def base(self, *names: str, leads: bool = False) -> Any:
+        """Return a chart, without marks, of the rows that have some values.
+
+        Args:
+            names: of these values.
+            leads: whether marks lead to the videos of their rows (`keys.leading`).
+        """
         rows = tuple(row for row in self.rows if has(row, *names))
-        return vega().Chart(vega().Data(values=rows)).encode(description="told:N")
+        chart = vega().Chart(vega().Data(values=rows)).encode(description="told:N")
+        return linked(chart, self.look) if leads else chart
 
     def remarks(self, field: str, header: str) -> Any:
         """Return texts at the right of the plot, below a header."""

@@ -30,7 +30,9 @@ from esv_ray.analysis.figures import (
     smoothness,
     support,
 )
+from esv_ray.analysis.figures.keys import Key
 from esv_ray.analysis.figures.look import WIDE, Look
+from esv_ray.analysis.figures.rows import Row
 from esv_ray.show.theme import LIGHT, Theme
 
 if TYPE_CHECKING:
@@ -62,6 +64,16 @@ CHARTS: Mapping[str, Chart] = {
     "correlations": correlations.chart,
 }
 """Charts by the name of their table."""
+KEYS: Mapping[str, Callable[[Row], Key | None]] = {
+    "support": support.key_of,
+    "positions": positions.key_of,
+    "pairs": pairs.key_of,
+    "classes": classes.key_of,
+    "profiles": profiles.key_of,
+    "confusions": confusions.key_of,
+    "contrasts": contrasts.key_of,
+}
+"""The videos of a row, by the name of the table, where rows stand for sets of videos."""
 
 
 def draw(

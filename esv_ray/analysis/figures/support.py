@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from esv_ray.analysis.figures.bars import Group, bin_name, bins, grouped_bars, interval_of
+from esv_ray.analysis.figures.keys import OUTCOMES, Key, leading, span
 from esv_ray.analysis.figures.layout import figure, headed
 from esv_ray.analysis.figures.look import Look
 from esv_ray.analysis.figures.rows import Row, by_length, read_rows, total
@@ -46,6 +47,19 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     )
 
 
+def key_of(row: Row) -> Key | None:
+    """Return the videos of a row of the table; None if there are none."""
+    return _key([row], row["n_elements"], row["supporting"], row["supporting"])
+
+
+def _key(rows: Sequence[Row], n: int, first: int, last: int) -> Key | None:
+    """Return the videos of rows of one outcome, whose numbers of supporting elements are from a first to a last one."""
+    videos = total(rows, "videos")
+    if not videos:
+        return None
+    return Key(n=n, videos=videos, outcome=OUTCOMES[rows[0]["correct"]], supporting=span(first, last))
+
+
 def _mean(rows: Sequence[Row]) -> float:
     return float(sum(row["supporting"] * row["videos"] for row in rows) / total(rows, "videos"))
 
@@ -65,7 +79,9 @@ def _panel(rows: Sequence[Row], n: int, groups: Sequence[bool | None], look: Loo
                     "bin": bin_name(first, size, n),
                     "group": f"{_GROUPS[group]} ({videos:,})",
                     "share": total(inside, "videos") / videos,
+                    "videos": total(inside, "videos"),
                     **interval_of(inside, size),
+                    **leading(_key(inside, n, first, min(first + size - 1, n)), look),
                 }
             )
     shades = {True: look.theme.supporting, False: look.theme.distracting, None: look.theme.faint}

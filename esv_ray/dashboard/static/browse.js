@@ -42,7 +42,7 @@ export async function browse(output, parameters, signal) {
     content: [
       made("h1", {}, "Videos"),
       filterFields(output, parameters),
-      filterTags(output, parameters, className),
+      filterTags(output, parameters),
       made("p.count", { role: "status" }, counted(page.total, "video"), update),
       table,
       pages(page),

@@ -2,9 +2,10 @@
 
 import { className } from "./classes.js";
 import { counted, drawing, made, number, plain } from "./dom.js";
-import { chosen, filterFields, filterTags, restoreFocus } from "./filters.js";
+import { chosen, filterFields, filterTags, restoreFocus, together } from "./filters.js";
+import { linkMarks, steps } from "./marks.js";
 import { ask } from "./server.js";
-import { go, videosAddress } from "./state.js";
+import { address, asked, videosAddress } from "./state.js";
 
 const sheet = new CSSStyleSheet();
 const colors = new Map();
@@ -19,7 +20,7 @@ export async function figures(output, parameters, signal) {
     content: [
       made("h1", {}, "Figures"),
       filterFields(output, parameters),
-      filterTags(output, parameters, className),
+      filterTags(output, parameters),
       matrix && matrix.videos ? matrixSection(output, matrix) : null,
       ...sections,
       made("p.reading", {}, "More figures, such as those of marginals and discards: esv report OUTPUT."),
@@ -53,7 +54,7 @@ function figure(output, told) {
   const says = told.sentences.map((sentence) => made("p.says", {}, plain(sentence)));
   const parts = [heading, made("p.reading", {}, `${of}${output.lengths.length > 1 ? " Choose another number of elements above." : ""}`), ...says];
   parts.push(made("p.reading", {}, made("b", {}, "How to read it."), ` ${told.reading}`,
-    told.figure?.wide.includes("data-go") ? made("span.with-pointer", {}, " Click a bar to see its videos.") : null));
+    told.figure?.wide.includes("data-key") ? " Click a mark to see what is behind it; arrow keys lead from one to the next." : ""));
   if (told.figure) parts.push(chart(told));
   parts.push(table(output, told));
   return parts;
@@ -66,32 +67,40 @@ function chart(told) {
   if (!document.adoptedStyleSheets.includes(sheet)) document.adoptedStyleSheets.push(sheet);
   const drawn = ["wide", "narrow"].map((kind) => {
     const svg = drawing(told.figure[kind]);
-    svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", told.figure.alt);
+    svg.setAttribute("role", linkMarks(svg, (key) => behind(told, key)) ? "group" : "img");
     return made(`div.${kind}`, {}, svg);
   });
   const box = made("div.drawn", {}, drawn);
-  box.addEventListener("click", (event) => {
-    const mark = event.target.closest("[data-go]");
-    if (mark) go(videosAddress({ n: told.n, ...Object.fromEntries(new URLSearchParams(mark.dataset.go)) }));
-  });
+  steps(box);
   tooltips(box);
   return made("figure.chart", {}, made("figcaption", {}, made("b", {}, `${told.figure.title}.`), ` ${told.figure.notes}`), box);
 }
 
-/** What a mark shows, beside the pointer. */
+/** Return the address of the videos of a mark or a row, which the filters of the page choose too; of one video, its page. */
+function behind(told, key) {
+  if (key.video !== undefined) return address({ video: key.video, length: key.n, element: key.element });
+  return videosAddress({ n: told.n, ...together(key, asked()) });
+}
+
+/** What a mark shows, beside the pointer, or beside the mark that the keyboard is at. */
 function tooltips(box) {
   const tip = made("div.tip", { hidden: true, "aria-hidden": "true" });
   box.append(tip);
-  box.addEventListener("pointerleave", () => { tip.hidden = true; });
-  box.addEventListener("pointermove", (event) => {
-    const mark = event.target.closest("[data-tip]");
+  const show = (mark, x, y) => {
     tip.hidden = !mark;
     if (!mark) return;
     tip.replaceChildren(...mark.dataset.tip.split("; ").map((line) => made("div", {}, line)));
     const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-    tip.style.left = `${Math.max(8, Math.min(room, event.clientX + 14))}px`;
-    tip.style.top = `${event.clientY + 18}px`;
+    tip.style.left = `${Math.max(8, Math.min(room, x + 14))}px`;
+    tip.style.top = `${y + 18}px`;
+  };
+  for (const end of ["pointerleave", "focusout"]) box.addEventListener(end, () => show(null));
+  box.addEventListener("pointermove", (event) => show(event.target.closest("[data-tip]"), event.clientX, event.clientY));
+  box.addEventListener("focusin", (event) => {
+    const mark = event.target.querySelector("[data-tip]");
+    const place = mark?.getBoundingClientRect();
+    if (place && event.target.matches(":focus-visible")) show(mark, place.right - 14, place.bottom - 18);
   });
 }
 
@@ -99,7 +108,7 @@ function table(output, told) {
   const shown = told.rows.length === told.all_rows ? counted(told.all_rows, "row") : `first ${told.rows.length} of ${counted(told.all_rows, "row")}`;
   const cell = (value) => (typeof value === "number" && !Number.isInteger(value) ? number(value, 4) : value === null ? "–" : plain(value));
   const rows = told.rows.map((row, at) => {
-    const link = told.links[at] && made("a", { href: videosAddress({ n: told.n, ...told.links[at] }) }, "videos");
+    const link = told.links[at] && made("a", { href: behind(told, told.links[at]) }, "videos");
     return made("tr", {}, row.map((value) => made("td", {}, cell(value))), made("td", {}, link));
   });
   return made("details", {}, made("summary", {}, `Table, ${shown}`),
