@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.analysis.database import reading
@@ -129,6 +130,9 @@ def _enough(index: Index, stored: StoredVideo, rows: Sequence[dict[str, Any]]) -
     return {"predicted": predicted[0], "kept": kept, "elements": elements, "best": best, "share": _SHARE}
 
 
-def _finite(values: Any) -> Any:
-    """Return numbers as JSON has them."""
-    return np.where(np.isfinite(values), np.round(values, 7), None).tolist()
+def _finite(values: npt.NDArray[np.float64]) -> list[Any]:
+    """Return numbers as JSON has them, rounded; those that are not finite are null."""
+    plain = np.round(values, 7).astype(object)
+    plain[~np.isfinite(values)] = None
+    found: list[Any] = plain.tolist()
+    return found
