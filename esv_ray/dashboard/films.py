@@ -11,7 +11,7 @@ from typing import Any
 from esv_ray import storage
 from esv_ray.dashboard.index import Index
 from esv_ray.dashboard.video import rows_of
-from esv_ray.errors import DataError, SpecError
+from esv_ray.errors import DataError, SpecError, StorageError
 from esv_ray.media import Film, Media
 
 TYPES: Mapping[str, str] = {
@@ -57,7 +57,13 @@ class Films:
         Raises:
             DataError: there is no such video, or the storage refuses.
         """
-        film = self._film(video_id)
+        rows_of(self._index, video_id)
+        try:
+            film = self._media.film(video_id)
+        except StorageError:
+            raise
+        except DataError as error:  # there are several
+            return {"reason": str(error)}
         kind = None if film is None else TYPES.get(_suffix(film))
         if film is None:
             return {"reason": "There is no video file of this video below --media."}
@@ -79,9 +85,10 @@ class Films:
             DataError: there is no such video, it has no file that a browser may play, or the file cannot be read.
             SpecError: the whole file is wanted, and is larger than `MOST_BYTES`.
         """
-        film = self._film(video_id)
+        rows_of(self._index, video_id)
+        film = self._media.film(video_id)
         if film is None or _suffix(film) not in TYPES:
-            raise DataError(self.facts(video_id)["reason"])
+            raise DataError(f"video {video_id!r:.100}: expected a file of a type in {', '.join(TYPES)}, found none")
         state = storage.state(film.url, _DOING)
         tag = f'"{hashlib.sha256(f"{state.size} {state.version}".encode()).hexdigest()[:32]}"'
         headers = {
@@ -107,10 +114,6 @@ class Films:
         if len(data) != stop - first:
             raise DataError(f"{film.url}: expected {state.size} bytes, got fewer; the file changed while it was read")
         return Part(206, headers | {"Content-Range": f"bytes {first}-{stop - 1}/{state.size}"}, data)
-
-    def _film(self, video_id: str) -> Film | None:
-        rows_of(self._index, video_id)
-        return self._media.film(video_id)
 
 
 def _span(wanted: str | None, size: int) -> tuple[int, int] | None:

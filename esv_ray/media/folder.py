@@ -9,7 +9,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, StorageError
 from esv_ray.extraction.thumbnails import SIDE
 from esv_ray.extraction.videos.finding import SUFFIXES, stem_of
 from esv_ray.media.decoded import Film, FrameDecoder
@@ -75,9 +75,7 @@ class FolderMedia:
             return in_parallel(lambda frame: _read(pictures.get(frame)), frames, threads=READERS)
         return self._decoder.pictures(self._film(place).url, video_id, frames, side)
 
-    def around(
-        self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE
-    ) -> dict[int, Picture]:
+    def around(self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE) -> dict[int, Picture]:
         """Return the files of frames, or decoded frames; see `media.Media.around`."""
         place = self._place(video_id)
         pictures = self._pictures(place)
@@ -94,7 +92,9 @@ class FolderMedia:
         """Return the file of a video, also where there are pictures of it; see `media.Media.film`."""
         try:
             place = self._place(video_id)
-        except DataError:
+        except StorageError:
+            raise
+        except DataError:  # there is nothing of this video
             return None
         return self._film(place) if place.videos else None
 

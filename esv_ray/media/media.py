@@ -41,9 +41,7 @@ class Media(Protocol):
             SpecError: the pictures are in videos, and the package that decodes them is not installed.
         """
 
-    def around(
-        self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE
-    ) -> dict[int, Picture]:
+    def around(self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE) -> dict[int, Picture]:
         """Return pictures of the frames at some offsets from one, by offset; those that do not exist are left out.
 
         Args:
@@ -93,9 +91,7 @@ class TableThumbnails:
         found = self._found(video_id)
         return [found.get(frame) for frame in frames]
 
-    def around(
-        self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE
-    ) -> dict[int, Picture]:
+    def around(self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE) -> dict[int, Picture]:
         """Return the thumbnails; see `Media.around`."""
         found = self._found(video_id)
         times = self._table.times_of(video_id)

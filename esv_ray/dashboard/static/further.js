@@ -13,7 +13,7 @@ const ORDERS = {
   edges: "from the edges inward", uniform: "spread evenly",
 };
 const TABLES = {
-  interactions: { title: "Interactions of pairs", hint: "exact estimator only", draw: interactions },
+  interactions: { title: "Interactions of pairs", hint: "which need --set estimator.kind=exact and at most about 16 frames", draw: interactions },
   marginals: { title: "Marginals by length", hint: "", draw: marginals },
   discards: { title: "Elements taken away", hint: "", draw: discards },
 };

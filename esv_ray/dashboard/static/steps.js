@@ -118,6 +118,7 @@ export class Steps {
     const { own } = this;
     this.slider.value = place;
     document.body.classList.add("stepping");
+    document.body.classList.toggle("running", playing);
     for (const plot of this.plots) {
       for (const band of plot.querySelectorAll(".at")) {
         band.setAttribute("x", `${(100 * place) / own.n}%`);

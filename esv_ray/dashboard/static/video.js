@@ -18,7 +18,7 @@ export async function video(output, parameters, signal) {
     contrast: parameters.get("contrast"), beside: parameters.get("beside"),
   };
   const own = await ask("video", chosen, signal);
-  document.body.classList.remove("stepping", "playing");
+  document.body.classList.remove("stepping", "playing", "running");
   const title = `${plain(own.video_id)}: ${plain(output.output)}`;
   const around = ways();
   const heading = [
