@@ -105,8 +105,9 @@ def _enough(index: Index, stored: StoredVideo, rows: Sequence[dict[str, Any]]) -
 
     Returns:
         predicted: the class predicted for the whole sequence.
-        kept: of the elements with the largest ESVs for the class, how many keep this prediction, however many more
-            of the others are there; 0 never.
+        kept: of the elements with the largest ESVs for the class, how many keep this prediction, however many of the
+            others are there, in the order of their ESVs.
+        without: the class predicted for one of them fewer; None if one is enough.
         elements: which these are, in time order; None if the output keeps no ESVs of the class.
         best: the fewest elements of any subsequence that reaches `_SHARE` of the probability of the whole; None
             unless all subsequences are known.
@@ -127,7 +128,15 @@ def _enough(index: Index, stored: StoredVideo, rows: Sequence[dict[str, Any]]) -
         (of_class,) = attributed(index.analyzed.manifest, stored, [row["class"]]).classes
         order = by_contribution(of_class.esv[None], descending=False)[0]
         elements = sorted(order[n - kept :].tolist())
-    return {"predicted": predicted[0], "kept": kept, "elements": elements, "best": best, "share": _SHARE}
+    without = None if kept == 1 else predicted[changed]
+    return {
+        "predicted": predicted[0],
+        "kept": kept,
+        "without": without,
+        "elements": elements,
+        "best": best,
+        "share": _SHARE,
+    }
 
 
 def _finite(values: npt.NDArray[np.float64]) -> list[Any]:

@@ -4,7 +4,7 @@ import { className } from "./classes.js";
 import { counted, made, number, plain, shape } from "./dom.js";
 import { ask } from "./server.js";
 
-const CELL = 16; // pixels of a row of a grid, at least
+const CELL = 24; // pixels of a row of a grid, at least
 const MOST_HEIGHT = 320;
 const STRONGEST = 5;
 const CURVE_HEIGHT = 140;
@@ -128,7 +128,7 @@ function discards(output, own, steps, { class: id, curves, enough }) {
   if (!shown.length) return [made("p.empty", {}, "The table has no rows of this video.")];
   const name = className(output, id);
   return [
-    enoughText(output, own, name, enough, steps),
+    enoughText(output, own, id, enough, steps),
     made("p.reading", {}, `Probability of ${name} by the number of elements that are taken away; after all ${own.n} it is the prior.`),
     made("p.key", {}, shown.map((curve, at) => made("span", {},
       shape("svg", { "aria-hidden": "true" }, shape("line", { class: `c${at % 6}`, x2: 14, y1: 6, y2: 6 })), ORDERS[curve.order] ?? curve.order))),
@@ -138,14 +138,23 @@ function discards(output, own, steps, { class: id, curves, enough }) {
 }
 
 /** Say how few elements keep the prediction, and which; each is a way to look at it. */
-function enoughText(output, own, name, enough, steps) {
+function enoughText(output, own, id, enough, steps) {
   if (enough === null) return null;
-  const buttons = (enough.elements ?? []).map((element) =>
-    made("button.chip", { type: "button", onclick: () => steps.show(element) }, String(element)));
+  const name = className(output, id);
   const predicted = className(output, enough.predicted);
-  const which = buttons.length ? [buttons.length > 1 ? ": elements " : ": element ", ...buttons.flatMap((button) => [button, " "])] : ". ";
-  const best = enough.best === null ? "" : `Some subsequence of ${counted(enough.best, "element")} reaches ${100 * enough.share} % of the probability; none of fewer does.`;
-  return made("p.says", {}, `Of the elements with the largest ESVs for ${name}, ${enough.kept} of ${own.n} ${enough.kept === 1 ? "is" : "are"} enough to keep the predicted class ${predicted}`, which, best);
+  const buttons = (enough.elements ?? []).flatMap((element) =>
+    [made("button.chip", { type: "button", onclick: () => steps.show(element) }, String(element)), " "]);
+  const taken = own.n - enough.kept + 1;
+  const rest = `the ${counted(taken, "element")} with the smallest ESVs for ${name} ${taken === 1 ? "is" : "are"} taken away`;
+  const changed = enough.without === null ? "" : className(output, enough.without);
+  let said = `However many of the elements with the smallest ESVs for ${name} are taken away, the predicted class stays ${predicted}, to the last one: `;
+  if (enough.predicted === id) {
+    said = `The ${counted(enough.kept, "element")} with the largest ESVs ${enough.kept === 1 ? "is" : "are"} enough for the predicted class ${predicted}${changed && `; with one fewer it is ${changed}`}: `;
+  } else if (changed) {
+    said = `Once ${rest}, the predicted class is ${changed} and no longer ${predicted}. Those that are left before: `;
+  }
+  const best = enough.best === null ? "" : `Some subsequence of ${counted(enough.best, "element")} reaches ${100 * enough.share} % of the probability of ${name}; none of fewer does.`;
+  return made("p.says", {}, said, buttons.length ? buttons : `${enough.kept} of ${own.n}`, ". ", best);
 }
 
 function curvesOf(own, curves, name) {
