@@ -28,7 +28,7 @@ def test_the_readme_shows_the_picture() -> None:
     assert "python -m tests.support.screenshot" in README.read_text()
     assert PICTURE.stat().st_size < MOST_BYTES
     assert Image.open(PICTURE).format == "PNG"
-    assert share_of(PICTURE, "supporting") > 0.02
+    assert share_of(PICTURE, "supporting") > 0.01
     assert share_of(PICTURE, "background") > 0.3, "light"
 
 

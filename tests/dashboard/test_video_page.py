@@ -164,7 +164,7 @@ def test_further_tables_of_a_video(browser: Browser, cinema: Served) -> None:
             [abs(value) / most for value in first], abs=0.001
         )
         box = page.get_by_role("region", name="Interactions of pairs").locator("svg.grid").first
-        box.hover(position={"x": 3, "y": 3 + 16})
+        box.hover(position={"x": 3, "y": 3 + 24})
         expect(
             page.get_by_role("region", name="Interactions of pairs").locator("figure .reading").first
         ).to_contain_text("Elements 1 and 0:")

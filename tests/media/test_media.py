@@ -22,7 +22,7 @@ from esv_ray.errors import DataError, SpecError
 from esv_ray.extraction.reading import extracted_table
 from esv_ray.extraction.thumbnails import SIDE
 from esv_ray.extraction.work import extract
-from esv_ray.media import Film, Media, open_media
+from esv_ray.media import Film, Media, Picture, open_media
 from esv_ray.media.decoded import FrameDecoder, Times
 from esv_ray.spec_extract import load_extract_spec
 from tests.support.pictures import png
@@ -226,11 +226,14 @@ def test_a_video_that_ended_before_a_time_has_no_picture_of_it(videos: Path) -> 
     from esv_ray.media.decoded import _shown_at
 
     with open_decoder(isolated=False).open(str(videos / "one.mp4")) as video:
-        frames = list(video.frames(At((0.0, 0.4, 9.0)), resize=ShortSide(20)))
-        every = list(video.frames(Every(), resize=ShortSide(20)))
-    assert [frame.index for frame in frames] == [0, 10]
-    assert [_shown_at(frames, second, 1.0) for second in (0.0, 0.4, 9.0)] == [*frames, None]
-    assert _shown_at(every, every[7].time + 1e-5, 1.0) is every[7]
+        frames, every = (
+            [Picture(frame.index, frame.time, b"") for frame in video.frames(request, resize=ShortSide(20))]
+            for request in (At((0.0, 0.4, 9.0)), Every())
+        )
+    assert [frame.number for frame in frames] == [0, 10]
+    assert [_shown_at(frames, second, 25.0) for second in (0.0, 0.4, 9.0)] == [*frames, None]
+    assert [_shown_at(frames, 2.0, rate) for rate in (None, 25.0, 1.0)] == [None, None, frames[1]], "two frames at most"
+    assert _shown_at(every, 7 / 25 + 1e-5, 25.0) is every[7]
 
 
 def test_what_is_missing_is_one_line(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,8 @@ def screenshot(browser: Browser, output: str, media: str, video_id: str) -> byte
         page.locator("#where").evaluate("(place, text) => { place.textContent = text; }", Path(output).name)
         box = page.locator(".near").bounding_box()
         assert box is not None, "the section is there"
-        clip = {"x": 0, "y": 0, "width": _WIDTH, "height": box["y"] + box["height"] + _MARGIN}
-        data = page.screenshot(full_page=True, clip=clip)
+        bottom = box["y"] + box["height"] + _MARGIN
+        data = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": _WIDTH, "height": bottom})
     sink = io.BytesIO()
     Image.open(io.BytesIO(data)).convert("RGB").save(sink, "PNG", optimize=True)
     return sink.getvalue()
