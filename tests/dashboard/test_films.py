@@ -141,6 +141,19 @@ def test_says_what_can_be_played(cinema: Served, video_id: str, told: dict[str, 
     assert times == pytest.approx([frame / RATE for frame in frames])
 
 
+def test_a_part_of_a_file_is_a_video(filmed: Filmed, tmp_path: Path) -> None:
+    """A list may say where in a file its video is: players and frames around an element keep to that part."""
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"video_id,path,start,end\none,{filmed.videos}/one.mp4,1.0,3.2\n")
+    with served(filmed.output, media=str(listed)) as running:
+        assert running.api("film", video="one") == {"type": "video/mp4", "start": 1.0, "end": 3.2}
+        near = running.api("near", video="one", n=ELEMENTS, element=1)["frames"]
+        assert [each["frame"] for each in near] == [10, 11, 12, 13, 14], "10 is at 1.0 s"
+        near = running.api("near", video="one", n=ELEMENTS, element=4)["frames"]
+        assert [each["frame"] for each in near] == [26, 27, 28, 29, 30, 31], "32 is at 3.2 s"
+        assert "no video file" in running.api("film", video="two")["reason"]
+
+
 def test_pictures_alone_cannot_be_played(dashboard: Served, filmed: Filmed) -> None:
     assert "no video file" in dashboard.api("film", video="video-00000010")["reason"]
     with served(filmed.output, media=filmed.table) as running:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -12,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.dashboards import ELEMENTS, FRAMES, RATE, Filmed, Served, looked_at, served
+from tests.support.dashboards import ELEMENTS, FAILED, FRAMES, RATE, Filmed, Served, looked_at, served
 from tests.support.slow import slow_tuples_unless, slow_unless
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -59,6 +61,21 @@ def test_the_mark_follows_the_video(browser: Browser, cinema: Served, video_id: 
             expect(page.locator("img.frame")).to_have_attribute("alt", f"frame {round(RATE * TIMES[nearest])}")
         page.keyboard.press("ArrowLeft")
         expect(page.locator("video")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_part_of_a_file_is_played(browser: Browser, filmed: Filmed, tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"video_id,path,start,end\none,{filmed.videos}/one.mp4,1.0,2.0\n")
+    with served(filmed.output, media=str(listed)) as running, looked_at(browser, running, of("one")) as opened:
+        page = opened.page
+        page.get_by_role("button", name="Play the video").click()
+        expect(page.locator("video")).to_have_js_property("paused", value=False)
+        expect(page.locator("video")).to_have_js_property("paused", value=True)
+        first, last = page.locator("video").evaluate("video => [video.played.start(0), video.currentTime]")
+        assert first == pytest.approx(1.0, abs=0.05)
+        assert last == pytest.approx(2.0, abs=0.3)
+        expect(page.locator("img.frame")).to_have_attribute("alt", re.compile("frame (16|23)"))
 
 
 def test_what_a_browser_cannot_play_is_said(browser: Browser, cinema: Served) -> None:
@@ -143,6 +160,17 @@ def test_from_video_to_video_in_the_list(browser: Browser, dashboard: Served) ->
         expect(page.locator("h1")).to_have_text(ids[1])
         page.get_by_text("← Videos").click()
         expect(page.locator(".count")).to_contain_text(f"{len(ids)} videos")
+
+
+@pytest.mark.slow
+def test_a_video_without_esvs_is_passed_by(browser: Browser, dashboard: Served) -> None:
+    with looked_at(browser, dashboard, "/?video=video-00000062") as opened:
+        page = opened.page
+        for video_id in (FAILED, "video-00000064"):
+            expect(page.locator("#next")).to_be_visible()
+            page.keyboard.press("]")
+            expect(page.locator("h1")).to_have_text(video_id)
+        expect(page.locator(".panels svg.bars").first).to_be_visible()
 
 
 def test_further_tables_of_a_video(browser: Browser, cinema: Served) -> None:

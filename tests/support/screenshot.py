@@ -43,7 +43,7 @@ def screenshot(browser: Browser, output: str, media: str, video_id: str) -> byte
         page.locator(".film li").nth(int(page.locator("#near-h").inner_text().split()[3].rstrip(","))).click()
         expect(page.locator("#near-h")).to_contain_text("the most supporting one")
         page.mouse.move(0, 0)
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+        page.evaluate("() => Promise.all([...document.images].map((image) => image.decode()))")
         page.locator("#where").evaluate("(place, text) => { place.textContent = text; }", Path(output).name)
         box = page.locator(".near").bounding_box()
         assert box is not None, "the section is there"

@@ -67,6 +67,7 @@ export class Near {
     } catch (error) {
       if (error.name === "AbortError" || element !== this.element) return;
       this.frames = [];
+      this.strip.removeAttribute("aria-busy");
       this.strip.replaceChildren();
       this.said.textContent = plain(error.message);
       return;

@@ -82,6 +82,7 @@ export class Steps {
   }
 
   absent(absent) {
+    this.large.classList.remove("loading");
     this.large.hidden = absent;
     this.missing.hidden = !absent;
     this.missing.textContent = `No picture of ${this.shown ?? ""}.`;
@@ -92,7 +93,10 @@ export class Steps {
     if (!this.large) return;
     const next = near?.src ?? frameAddress({ video: this.own.video_id, n: this.own.n, element: place, size: "large" });
     this.shown = near?.text ?? `frame ${this.own.frames[place]}`;
-    if (this.large.getAttribute("src") !== next) this.large.setAttribute("src", next);
+    if (this.large.getAttribute("src") !== next) {
+      this.large.classList.add("loading");
+      this.large.setAttribute("src", next);
+    }
     this.large.alt = this.shown;
   }
 
