@@ -20,7 +20,7 @@ from esv_ray.dashboard.browse import ORDERS, adjacent, number_of, page_of
 from esv_ray.dashboard.figures import NAMES, Figures, matrix_of
 from esv_ray.dashboard.films import Films
 from esv_ray.dashboard.frames import Frames
-from esv_ray.dashboard.further import TABLES, further_of
+from esv_ray.dashboard.further import further_of, kept_tables
 from esv_ray.dashboard.guard import Access, Guard
 from esv_ray.dashboard.index import Index
 from esv_ray.dashboard.video import Asked, video_of
@@ -124,7 +124,7 @@ def _output(shown: Dashboard) -> dict[str, Any]:
         "orders": list(ORDERS),
         "figures": [name for name in NAMES if analyzed.census.labelled or not FACETS[name].labelled],
         "media": shown.frames is not None,
-        "tables": {name: name in analyzed.tables for name in TABLES},
+        "tables": kept_tables(index),
         "other": None if shown.other is None else _place(shown.other.analyzed.output),
         "progress": asdict(index.progress) | {"done": index.progress.done},
         "version": version("esv-ray"),

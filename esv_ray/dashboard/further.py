@@ -14,11 +14,12 @@ from esv_ray.core.discards import by_contribution
 from esv_ray.dashboard.index import Index
 from esv_ray.dashboard.video import MOST_CLASSES, rows_of, stored_video
 from esv_ray.errors import DataError, SpecError
-from esv_ray.output.layout import DISCARDS, INTERACTIONS, MARGINALS
+from esv_ray.output.layout import ATTRIBUTIONS, DISCARDS, INTERACTIONS, MARGINALS
 from esv_ray.show.read import StoredVideo, attributed
 
-TABLES = (INTERACTIONS, MARGINALS, DISCARDS)
-"""Tables of which the page of a video has figures."""
+METHODS = "methods"
+TABLES = (INTERACTIONS, MARGINALS, DISCARDS, METHODS)
+"""What the page of a video has figures of: further tables, and the values of other methods in `attributions`."""
 _QUERIES = {
     INTERACTIONS: (
         "SELECT class, list(interaction ORDER BY element_i, element_j) AS values FROM {table} "
@@ -28,6 +29,10 @@ _QUERIES = {
         "SELECT class, list(marginal ORDER BY element, scale) AS values FROM {table} "
         "WHERE {video} AND list_contains($classes, class) GROUP BY class"
     ),
+    METHODS: (
+        "SELECT class, method, list(esv ORDER BY element) AS values FROM {table} "
+        "WHERE {video} AND list_contains($classes, class) GROUP BY class, method ORDER BY method <> 'esv', method"
+    ),
     DISCARDS: (
         'SELECT method, "order", any_value(class) AS class, list(score ORDER BY discarded) AS scores, '
         "list(predicted ORDER BY discarded) AS predicted, list(best ORDER BY discarded) AS best "
@@ -36,6 +41,12 @@ _QUERIES = {
 }
 _OF_VIDEO = "video_id = $video_id AND n_elements = $n"
 _SHARE = 0.9  # of the probability of the whole sequence, as in the facet `needed` of `esv analyze`
+
+
+def kept_tables(index: Index) -> dict[str, bool]:
+    """Return which of `TABLES` an output has."""
+    analyzed = index.analyzed
+    return {name: len(analyzed.methods) > 1 if name == METHODS else name in analyzed.tables for name in TABLES}
 
 
 def further_of(
@@ -53,6 +64,7 @@ def further_of(
     Returns:
         interactions: `classes`, each with `class` and `values` of the pairs (0, 1), (0, 2), ..., (n - 2, n - 1).
         marginals: `classes`, each with `class` and `values`: (n, n), by element and by length 1..n with the element.
+        methods: `classes`, each with `class` and `methods`: `method` and `values` by element.
         discards: `class`, `curves` (method, order, scores of 0..n elements taken away), and what is enough (`_enough`).
 
     Raises:
@@ -63,13 +75,24 @@ def further_of(
         raise SpecError(f"name: expected one of {', '.join(TABLES)}, got {name!r:.80}")
     if len(classes) > MOST_CLASSES:
         raise SpecError(f"classes: expected at most {MOST_CLASSES}, got {len(classes)}")
-    if name not in index.analyzed.tables:
-        raise DataError(f"{index.analyzed.output}: expected a table {name}, found none; see `tables` of the spec")
+    if not kept_tables(index)[name]:
+        key = "methods" if name == METHODS else "tables"
+        raise DataError(f"{index.analyzed.output}: expected {name}, found none; see `{key}` of the spec")
     stored = stored_video(index, video_id, n_elements)
     rows = _rows(index, name, stored, classes)
     if name == DISCARDS:
         return _discards(index, stored, rows)
-    n = stored.row["n_elements"]
+    if name == METHODS:
+        of_class: dict[int, list[dict[str, Any]]] = {each: [] for each in classes}
+        for row in rows:
+            values = _finite(np.array(row["values"], float))
+            of_class[row["class"]].append({"method": row["method"], "values": values})
+        return {"classes": [{"class": each, "methods": found} for each, found in of_class.items() if found]}
+    return _by_class(name, stored.row["n_elements"], rows, classes)
+
+
+def _by_class(name: str, n: int, rows: Sequence[dict[str, Any]], classes: Sequence[int]) -> dict[str, Any]:
+    """Return the interactions or the marginals of some classes, in their order."""
     found = {row["class"]: row["values"] for row in rows}
     values = {
         each: np.reshape(np.array(found[each], float), (n, n) if name == MARGINALS else -1)
@@ -83,7 +106,8 @@ def _rows(index: Index, name: str, stored: StoredVideo, classes: Sequence[int]) 
     """Return the rows of a query of one unit's file, of which DuckDB reads only row groups that may have the video."""
     output, row = index.analyzed.output, stored.row
     units = {each["n_elements"]: each["unit"] for each in rows_of(index, row["video_id"])}
-    path = storage.file_path(storage.join(output, name, index.names[units[row["n_elements"]]]))
+    folder = ATTRIBUTIONS if name == METHODS else name
+    path = storage.file_path(storage.join(output, folder, index.names[units[row["n_elements"]]]))
     text = _QUERIES[name].format(table="read_parquet($path, hive_partitioning = false)", video=_OF_VIDEO)
     values: dict[str, Any] = {"path": path, "video_id": row["video_id"], "n": row["n_elements"]}
     with reading(output):

@@ -35,12 +35,30 @@ def test_interactions_and_marginals_are_those_of_the_tables(
     for each in found:
         wanted = [pairs[each["class"], i, j] for i in range(n) for j in range(i + 1, n)]
         np.testing.assert_allclose(each["values"], wanted, atol=1e-6)
-    esvs = {(row["class"], row["element"]): row["esv"] for row in rows(filmed, "attributions", video_id, n)}
+    esvs = {
+        (row["class"], row["element"]): row["esv"]
+        for row in rows(filmed, "attributions", video_id, n)
+        if row["method"] == "esv"
+    }
     for each in cinema.api("further", name="marginals", **asked)["classes"]:
         assert np.shape(each["values"]) == (n, n)
         np.testing.assert_allclose(
             np.mean(each["values"], axis=1), [esvs[each["class"], element] for element in range(n)], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("video_id", IDS)
+def test_values_of_methods_are_those_of_the_tables(cinema: Served, filmed: Filmed, video_id: str) -> None:
+    (found,) = cinema.api("further", name="methods", video=video_id, n=ELEMENTS, classes="1")["classes"]
+    values = {
+        (row["method"], row["element"]): row["esv"]
+        for row in rows(filmed, "attributions", video_id)
+        if row["class"] == 1
+    }
+    assert (found["class"], [each["method"] for each in found["methods"]]) == (1, ["esv", "occlusion", "random"])
+    for each in found["methods"]:
+        wanted = [values[each["method"], element] for element in range(ELEMENTS)]
+        np.testing.assert_allclose(each["values"], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("video_id", IDS)
@@ -50,7 +68,7 @@ def test_elements_that_are_enough_keep_the_prediction(cinema: Served, filmed: Fi
     curves = {
         (row["method"], row["order"], row["discarded"]): row["score"] for row in rows(filmed, "discards", video_id)
     }
-    assert len(found["curves"]) == 6
+    assert [curve["method"] for curve in found["curves"]] == ["esv"] * 6 + ["occlusion"] * 2 + ["random"] * 2
     for curve in found["curves"]:
         wanted = [curves[curve["method"], curve["order"], count] for count in range(ELEMENTS + 1)]
         np.testing.assert_allclose(curve["scores"], wanted, atol=1e-6)
@@ -78,7 +96,7 @@ def test_elements_that_are_enough_keep_the_prediction(cinema: Served, filmed: Fi
 @pytest.mark.parametrize(
     ("asked", "status", "told"),
     [
-        ("name=none&video=one", 400, "name: expected one of interactions, marginals, discards"),
+        ("name=none&video=one", 400, "name: expected one of interactions, marginals, discards, methods"),
         ("name=videos&video=one", 400, "name: expected one of"),
         ("name=marginals&video=none", 404, "expected a video of the output"),
         ("name=marginals&video=one&n=5", 400, "was attributed with"),
@@ -92,8 +110,10 @@ def test_what_is_wrong_is_said(cinema: Served, asked: str, status: int, told: st
 
 
 def test_a_missing_table_is_said(dashboard: Served, cinema: Served) -> None:
-    assert dashboard.api("output")["tables"] == {"interactions": False, "marginals": False, "discards": False}
+    names = ("interactions", "marginals", "discards", "methods")
+    assert dashboard.api("output")["tables"] == dict.fromkeys(names, False)
     assert all(cinema.api("output")["tables"].values())
-    answer = dashboard.ask("/api/further?name=interactions&video=video-00000010")
-    assert answer.status == 404
-    assert "expected a table interactions, found none" in answer.json()["error"]
+    for name in names:
+        answer = dashboard.ask(f"/api/further?name={name}&video=video-00000010")
+        assert answer.status == 404
+        assert f"expected {name}, found none; see `" in answer.json()["error"]

@@ -206,6 +206,13 @@ def test_further_tables_of_a_video(browser: Browser, cinema: Served) -> None:
         expect(taken.locator("polyline")).to_have_count(6)
         taken.locator(".chip").last.click()
         expect(page.locator(".readout")).to_contain_text(f"element {enough['elements'][-1]}")
+        of_methods = page.get_by_role("region", name="Methods")
+        expect(of_methods.locator(".heat-row")).to_have_count(2 * 3)
+        assert [each.split(",")[0] for each in of_methods.locator(".heat-row .class").all_inner_texts()[:3]] == [
+            "ESV",
+            "occlusion",
+            "random",
+        ]
         assert page.locator("#lacking-h").count() == 0
 
 
@@ -215,6 +222,7 @@ def test_a_missing_table_says_how_to_make_it(browser: Browser, dashboard: Served
         section = opened.page.get_by_role("region", name="Further tables")
         expect(section).to_contain_text("--set 'tables=[interactions,marginals,discards]'")
         expect(section).to_contain_text("--set estimator.kind=exact")
+        expect(section).to_contain_text("--set 'methods=[esv,occlusion,integrated_gradients]'")
 
 
 @pytest.mark.slow

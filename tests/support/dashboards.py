@@ -218,6 +218,7 @@ def filmed_videos(folder: Path) -> Filmed:
         "frames": [ELEMENTS, ELEMENTS - 2],
         "estimator": {"kind": "exact"},
         "classes": ["all"],
+        "methods": ["esv", "occlusion", "random"],
         "tables": ["interactions", "marginals", "discards"],
         "cluster": {"actors": 0},
     }

@@ -2,6 +2,7 @@
 
 import { className } from "./classes.js";
 import { counted, made, number, plain, shape } from "./dom.js";
+import { heatRow } from "./scores.js";
 import { ask } from "./server.js";
 
 const CELL = 24; // pixels of a row of a grid, at least
@@ -16,6 +17,7 @@ const TABLES = {
   interactions: { title: "Interactions of pairs", hint: "which need --set estimator.kind=exact and at most about 16 frames", draw: interactions },
   marginals: { title: "Marginals by length", hint: "", draw: marginals },
   discards: { title: "Elements taken away", hint: "", draw: discards },
+  methods: { title: "Methods", hint: "", draw: methods },
 };
 
 /** Return a section per further table, and how to make those that are missing. */
@@ -26,13 +28,7 @@ export function further(output, own, steps) {
     const box = made("section.further", { "aria-labelledby": `${name}-h` }, made("h2", { id: `${name}-h` }, TABLES[name].title), body);
     return { name, body, box };
   });
-  const missing = names.filter((name) => !output.tables[name]);
-  const hints = missing.map((name) => `${name}${TABLES[name].hint ? ` (${TABLES[name].hint})` : ""}`);
-  const lacking = missing.length
-    ? made("section.further", { "aria-labelledby": "lacking-h" }, made("h2", { id: "lacking-h" }, "Further tables"),
-        made("p.reading", {}, `This output has no ${hints.join(", no ")}. To see them here, run the job into a new output with `,
-          made("code", {}, `--set 'tables=[${missing.join(",")}]'`), "."))
-    : null;
+  const lacking = names.some((name) => !output.tables[name]) ? missing(names.filter((name) => !output.tables[name])) : null;
 
   function begin(signal) {
     for (const { name, body } of there) {
@@ -45,6 +41,17 @@ export function further(output, own, steps) {
   }
 
   return { parts: [...there.map((each) => each.box), lacking], begin };
+}
+
+/** Say how to make what an output lacks. */
+function missing(names) {
+  const tables = names.filter((name) => name !== "methods");
+  const hints = tables.map((name) => `${name}${TABLES[name].hint ? ` (${TABLES[name].hint})` : ""}`);
+  return made("section.further", { "aria-labelledby": "lacking-h" }, made("h2", { id: "lacking-h" }, "Further tables"),
+    tables.length ? made("p.reading", {}, `This output has no ${hints.join(", no ")}. To see them here, run the job into a new output with `,
+      made("code", {}, `--set 'tables=[${tables.join(",")}]'`), ".") : null,
+    names.includes("methods") ? made("p.reading", {}, "It has ESVs only. For values of other methods, run the job into a new output with, for example, ",
+      made("code", {}, "--set 'methods=[esv,occlusion,integrated_gradients]'"), ".") : null);
 }
 
 /** Return a drawing of rows of values by elements, whose colors are as strong as the largest value of `most`. */
@@ -118,6 +125,22 @@ function marginals(output, own, steps, { classes }) {
   });
   return [
     made("p.reading", {}, `What an element adds to subsequences, by their length with it (numbers on the left). Their mean over lengths is the ESV. The strongest color is ${number(most)}.`),
+    made(panels.length > 1 ? "div.panels.two" : "div.panels", {}, panels),
+  ];
+}
+
+function methods(output, own, steps, { classes }) {
+  if (!classes.length) return [none()];
+  const panels = classes.map(({ class: id, methods: found }) => made("figure.panel", {},
+    made("figcaption", {}, made("b", {}, made("bdi", {}, className(output, id)))),
+    found.map(({ method, values }) => {
+      const most = largest(values);
+      const name = method === "esv" ? "ESV" : method.replaceAll("_", " ");
+      return made("div.heat-row", {}, made("span.class", {}, `${name}, up to ${number(most)}`),
+        steps.follow(heatRow(values, most, `${name} of elements for ${className(output, id)}`)));
+    })));
+  return [
+    made("p.reading", {}, "Values of other methods beside the ESVs. Their sizes cannot be compared: the strongest color of each row is its own largest absolute value."),
     made(panels.length > 1 ? "div.panels.two" : "div.panels", {}, panels),
   ];
 }

@@ -11,19 +11,22 @@ export function heatMap(output, own, steps) {
   const { classes, values, kept } = own.heat;
   if (classes.length < 2) return null;
   const most = Math.max(...values.flat().map((value) => Math.abs(value ?? 0))) || 1;
-  const step = 100 / own.n;
-  const rows = classes.map((id, at) => {
-    const svg = shape("svg", { class: "plot heat", role: "img", "aria-label": `ESVs for ${className(output, id)}`, width: "100%", height: 18 },
-      ...values[at].map((value, place) => shape("rect", {
-        class: value > 0 ? "s" : "d", "fill-opacity": (Math.abs(value ?? 0) / most).toFixed(3), x: `${place * step}%`, width: `${step}%`, height: 18,
-      })),
-      shape("rect", { class: "at", height: 18 }));
-    return made("div.heat-row", {}, classLink(output, own, id), steps.follow(svg));
-  });
+  const rows = classes.map((id, at) =>
+    made("div.heat-row", {}, classLink(output, own, id), steps.follow(heatRow(values[at], most, `ESVs for ${className(output, id)}`))));
   const some = classes.length < kept ? ` Shown are the ${classes.length} of ${kept} kept classes with the largest scores.` : "";
   return made("section.heat-map", { "aria-labelledby": "heat-h" }, made("h2", { id: "heat-h" }, "Elements by classes"),
     made("p.reading", {}, `The stronger the color, the larger the absolute ESV; the largest is ${number(most)}. Click a class to add it to the bars.${some}`),
     rows);
+}
+
+/** Return a drawing of values by element, whose colors are as strong as the largest absolute value, `most`. */
+export function heatRow(values, most, alt) {
+  const step = 100 / values.length;
+  return shape("svg", { class: "plot heat", role: "img", "aria-label": alt, width: "100%", height: 18 },
+    ...values.map((value, place) => shape("rect", {
+      class: value > 0 ? "s" : "d", "fill-opacity": (Math.abs(value ?? 0) / most).toFixed(3), x: `${place * step}%`, width: `${step}%`, height: 18,
+    })),
+    shape("rect", { class: "at", height: 18 }));
 }
 
 /** A link that adds a class to the bars, or its name if it is there already. */
