@@ -135,8 +135,9 @@ function methods(output, own, steps, { classes }) {
     made("figcaption", {}, made("b", {}, made("bdi", {}, className(output, id)))),
     found.map(({ method, values }) => {
       const most = largest(values);
+      const size = values.some((value) => value) ? `up to ${most < 0.001 ? most.toExponential(1) : number(most)}` : "all 0";
       const name = method === "esv" ? "ESV" : method.replaceAll("_", " ");
-      return made("div.heat-row", {}, made("span.class", {}, `${name}, up to ${number(most)}`),
+      return made("div.heat-row", {}, made("span.class", {}, `${name}, ${size}`),
         steps.follow(heatRow(values, most, `${name} of elements for ${className(output, id)}`)));
     })));
   return [
@@ -166,7 +167,7 @@ function enoughText(output, own, id, enough, steps) {
   const name = className(output, id);
   const predicted = className(output, enough.predicted);
   const buttons = (enough.elements ?? []).flatMap((element) =>
-    [made("button.chip", { type: "button", onclick: () => steps.show(element) }, String(element)), " "]);
+    [made("button.chip", { type: "button", onclick: () => steps.show(element) }, String(element)), " "]).slice(0, -1);
   const taken = own.n - enough.kept + 1;
   const rest = `the ${counted(taken, "element")} with the smallest ESVs for ${name} ${taken === 1 ? "is" : "are"} taken away`;
   const changed = enough.without === null ? "" : className(output, enough.without);
@@ -174,7 +175,7 @@ function enoughText(output, own, id, enough, steps) {
   if (enough.predicted === id) {
     said = `The ${counted(enough.kept, "element")} with the largest ESVs ${enough.kept === 1 ? "is" : "are"} enough for the predicted class ${predicted}${changed && `; with one fewer it is ${changed}`}: `;
   } else if (changed) {
-    said = `Once ${rest}, the predicted class is ${changed} and no longer ${predicted}. Those that are left before: `;
+    said = `Once ${rest}, the predicted class is ${changed} and no longer ${predicted}. The elements that are left just before: `;
   }
   const best = enough.best === null ? "" : `Some subsequence of ${counted(enough.best, "element")} reaches ${100 * enough.share} % of the probability of ${name}; none of fewer does.`;
   return made("p.says", {}, said, buttons.length ? buttons : `${enough.kept} of ${own.n}`, ". ", best);
