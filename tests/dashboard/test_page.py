@@ -176,7 +176,7 @@ def test_frames_are_in_step(browser: Browser, dashboard: Served) -> None:
         page.locator(".film li").nth(1).click()
         expect(large).to_have_attribute("alt", "frame 1")
         assert "element=1&size=large" in (large.get_attribute("src") or "")
-        assert large.evaluate("image => image.complete && image.naturalWidth > 0")
+        assert large.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
 @pytest.mark.slow

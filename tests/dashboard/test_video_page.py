@@ -93,7 +93,7 @@ def test_what_a_browser_cannot_play_is_said(browser: Browser, cinema: Served) ->
             large = page.locator("img.frame")
             expect(large).to_have_attribute("alt", "frame 16")
             expect(page.locator(".film img")).to_have_count(ELEMENTS)
-            assert large.evaluate("image => image.complete && image.naturalWidth > 0")
+            assert large.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
 def test_frames_around_an_element_by_keyboard(browser: Browser, cinema: Served) -> None:
