@@ -32,6 +32,10 @@ _QUESTIONS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "filter: most supporting element": ("videos", {"best": 3}),
     "search: part of an id": ("videos", {"q": "1234", "order": "distracted", "descending": 1}),
     "one video": ("video", {"video": "video-00000123"}),
+    "the videos before and after it, most misled": (
+        "adjacent",
+        {"video": "video-00000123", "length": 16, "order": "misled", "descending": 1},
+    ),
     "matrix of confusions": ("matrix", {}),
     "figure, one class": ("figure", {"name": "support", "label": 5}),
 }

@@ -21,7 +21,7 @@ _PORTS = 65_535
     "--media",
     type=LOCATION,
     metavar="URL",
-    help="Pictures, videos or a table of esv extract --thumbnails, for pictures of the frames.",
+    help="Videos, which pages play too, pictures or a table of esv extract --thumbnails: the frames.",
 )
 @click.option(
     "--compare",

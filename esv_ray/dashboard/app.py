@@ -16,10 +16,12 @@ from starlette.routing import Route
 
 from esv_ray import storage
 from esv_ray.analysis.facets.registry import FACETS
-from esv_ray.dashboard.browse import ORDERS, page_of
+from esv_ray.dashboard.browse import ORDERS, adjacent, page_of
 from esv_ray.dashboard.figures import NAMES, Figures, matrix_of
+from esv_ray.dashboard.films import Films
 from esv_ray.dashboard.filters import number_of
 from esv_ray.dashboard.frames import Frames
+from esv_ray.dashboard.further import further_of, kept_tables
 from esv_ray.dashboard.guard import Access, Guard
 from esv_ray.dashboard.index import Index
 from esv_ray.dashboard.video import Asked, video_of
@@ -40,11 +42,13 @@ class Dashboard:
     Attributes:
         index: of the output.
         frames: pictures of its elements; None where there are none.
+        films: files of its videos; None without media.
         other: index of a second output, shown beside the first; None without `--compare`.
     """
 
     index: Index
     frames: Frames | None = None
+    films: Films | None = None
     other: Index | None = None
 
 
@@ -64,9 +68,14 @@ def application(shown: Dashboard, access: Access) -> Guard:
         Route("/api/output", _answered(lambda request: JSONResponse(_output(shown)))),
         Route("/api/videos", _answered(lambda request: JSONResponse(_videos(shown, request.query_params)))),
         Route("/api/video", _answered(lambda request: JSONResponse(_video(shown, request.query_params)))),
+        Route("/api/adjacent", _answered(lambda request: JSONResponse(_adjacent(shown, request.query_params)))),
+        Route("/api/further", _answered(lambda request: JSONResponse(_further(shown, request.query_params)))),
+        Route("/api/film", _answered(lambda request: JSONResponse(_film(shown, request.query_params)))),
+        Route("/api/near", _answered(lambda request: JSONResponse(_near(shown, request.query_params)))),
         Route("/api/figure", _answered(lambda request: JSONResponse(_figure(figures, request.query_params)))),
         Route("/api/matrix", _answered(lambda request: JSONResponse(matrix_of(shown.index, request.query_params)))),
         Route("/frame", _answered(lambda request: _frame(shown, request.query_params))),
+        Route("/media", _answered(lambda request: _media(shown, request))),
     ]
     return Guard(Starlette(routes=routes), access)
 
@@ -116,6 +125,7 @@ def _output(shown: Dashboard) -> dict[str, Any]:
         "orders": list(ORDERS),
         "figures": [name for name in NAMES if analyzed.census.labelled or not FACETS[name].labelled],
         "media": shown.frames is not None,
+        "tables": kept_tables(index),
         "other": None if shown.other is None else _place(shown.other.analyzed.output),
         "progress": asdict(index.progress) | {"done": index.progress.done},
         "version": version("esv-ray"),
@@ -139,7 +149,7 @@ def _video(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
         shown.index,
         Asked(
             video_id=_id(asked),
-            n_elements=number_of("n", asked["n"]) if asked.get("n") else None,
+            n_elements=_length(asked),
             classes=_classes("classes", asked),
             contrast=(contrast[0], contrast[1]) if contrast else None,
         ),
@@ -151,21 +161,67 @@ def _figure(figures: Figures, asked: Mapping[str, str]) -> dict[str, Any]:
     return figures.figure(asked.get("name", ""), asked)
 
 
+def _adjacent(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
+    # `length` is that of the video; `n` is a filter.
+    before, after = adjacent(shown.index, asked, _id(asked), number_of("length", asked.get("length", "")))
+    places = {name: page.rows[0] if page.rows else None for name, page in (("previous", before), ("next", after))}
+    return {
+        name: None if row is None else {"video": row["video_id"], "length": row["n_elements"]}
+        for name, row in places.items()
+    } | {"total": before.total}
+
+
+def _further(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
+    return further_of(shown.index, asked.get("name", ""), _id(asked), _length(asked), _classes("classes", asked))
+
+
+def _film(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
+    frames, films = _pictures(shown)
+    if asked.get("times") == "1":
+        return {"times": frames.times(_id(asked), _length(asked))}
+    return films.facts(_id(asked))
+
+
+def _near(shown: Dashboard, asked: Mapping[str, str]) -> dict[str, Any]:
+    frames, _ = _pictures(shown)
+    element, stride = number_of("element", asked.get("element", "")), number_of("stride", asked.get("stride") or "1")
+    found = frames.near(_id(asked), _length(asked), element, stride)
+    return {"frames": [{"step": step, "frame": each.number, "time": each.time} for step, each in found.items()]}
+
+
 def _frame(shown: Dashboard, asked: Mapping[str, str]) -> Response:
-    if shown.frames is None:
-        raise SpecError(
-            "there are no pictures: start the dashboard with --media LOCATION (pictures, videos, or a table with "
-            "thumbnails)"
-        )
-    data = shown.frames.picture(
+    frames, _ = _pictures(shown)
+    step = asked.get("step") or "0"
+    data = frames.picture(
         _id(asked),
-        number_of("n", asked["n"]) if asked.get("n") else None,
+        _length(asked),
         number_of("element", asked.get("element", "")),
         asked.get("size") or "large",
+        (-1 if step.startswith("-") else 1) * number_of("step", step.removeprefix("-")),
+        number_of("stride", asked.get("stride") or "1"),
     )
     if data is None:  # not 404, which browsers report as an error of the page
         return Response(status_code=204)
     return Response(data, media_type="image/webp", headers=_AN_HOUR)
+
+
+def _media(shown: Dashboard, request: Request) -> Response:
+    _, films = _pictures(shown)
+    part = films.part(_id(request.query_params), request.headers.get("range"), request.headers.get("if-range"))
+    return Response(part.data, part.status, part.headers)
+
+
+def _pictures(shown: Dashboard) -> tuple[Frames, Films]:
+    if shown.frames is None or shown.films is None:
+        raise SpecError(
+            "there are no pictures: start the dashboard with --media LOCATION (pictures, videos, or a table with "
+            "thumbnails)"
+        )
+    return shown.frames, shown.films
+
+
+def _length(asked: Mapping[str, str]) -> int | None:
+    return number_of("n", asked["n"]) if asked.get("n") else None
 
 
 def _id(asked: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from esv_ray.dashboard.filters import LARGEST, filter_of, number_of
 from esv_ray.dashboard.index import Index
-from esv_ray.errors import SpecError
+from esv_ray.errors import DataError, SpecError
 
 MOST_ROWS = 200
 """Most rows of a page."""
@@ -98,6 +98,37 @@ def page_of(index: Index, asked: Mapping[str, str]) -> Page:
         before=ends[0] if (more if backward else bool(cursor)) else None,
         after=ends[1] if (True if backward else more) else None,
     )
+
+
+def adjacent(index: Index, asked: Mapping[str, str], video_id: str, n_elements: int) -> tuple[Page, Page]:
+    """Return the video before and the video after one, among those that a filter chooses, in an order.
+
+    Args:
+        index: of the output.
+        asked: filters and order, as for `page_of`.
+        video_id: the video; it need not pass the filters.
+        n_elements: its length.
+
+    Returns:
+        Two pages of one row, or none.
+
+    Raises:
+        SpecError: a value is not one that the parameter may have.
+        DataError: there is no such video, or the query takes too long.
+    """
+    order = asked.get("order") or "id"
+    if order not in ORDERS:
+        raise SpecError(f"order: expected one of {', '.join(ORDERS)}, got {order!r:.80}")
+    rows = index.query(
+        f"SELECT video_id, n_elements, {_key(order, asked.get('descending') == '1')} AS place FROM listed "
+        "WHERE video_id = ? AND n_elements = ?",
+        [video_id, n_elements],
+    )
+    if not rows:
+        raise DataError(f"expected a video of the output, got {video_id!r:.100} with {n_elements} elements")
+    at = {**asked, "rows": "1", "after": "", "before": ""}
+    before, after = (page_of(index, at | {way: _cursor(rows[0])}) for way in ("before", "after"))
+    return before, after
 
 
 def _key(order: str, descending: bool) -> str:

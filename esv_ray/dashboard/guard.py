@@ -19,8 +19,8 @@ from esv_ray.errors import SpecError
 LEAST_TOKEN = 16
 """Fewest characters of a token."""
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of every answer: nothing inline, and nothing from another origin."""
 _HEADERS: Mapping[str, str] = {

@@ -85,16 +85,18 @@ def opened(
 ) -> Iterator[Dashboard]:
     """Open what a dashboard shows, and begin to index it; arguments and errors as for `serve`."""
     from esv_ray.dashboard.app import Dashboard
+    from esv_ray.dashboard.films import Films
     from esv_ray.dashboard.frames import Frames
     from esv_ray.dashboard.index import Index
 
     pictures = open_media(media, output)
     indexes = [Index(open_output(each, class_)) for each in (output, compare) if each is not None]
     frames = None if pictures is None else Frames(indexes[0], pictures)
+    films = None if pictures is None else Films(indexes[0], pictures)
     try:
         for index in indexes:
             index.start()
-        yield Dashboard(indexes[0], frames, indexes[1] if compare is not None else None)
+        yield Dashboard(indexes[0], frames, films, indexes[1] if compare is not None else None)
     finally:
         for index in indexes:
             index.close()

@@ -24,14 +24,14 @@ def check_installed() -> None:
         raise SpecError("thumbnails need Pillow: pip install 'esv-ray[video]', or leave --thumbnails out") from error
 
 
-def thumbnails(images: Images) -> list[bytes]:
-    """Return a JPEG of each of (N, H, W, 3) images, made smaller where a side has more than 160 pixels."""
+def thumbnails(images: Images, side: int = SIDE) -> list[bytes]:
+    """Return a JPEG of each of (N, H, W, 3) images, made smaller where a side has more pixels than `side`."""
     from PIL import Image
 
     files = []
     for image in images:
         picture = Image.fromarray(image)
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+        picture.thumbnail((side, side), Image.Resampling.BILINEAR)
         sink = io.BytesIO()
         picture.save(sink, "JPEG", quality=_QUALITY)
         files.append(sink.getvalue())

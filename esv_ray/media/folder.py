@@ -9,9 +9,11 @@ from threading import Lock
 from typing import NamedTuple
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, StorageError
+from esv_ray.extraction.thumbnails import SIDE
 from esv_ray.extraction.videos.finding import SUFFIXES, stem_of
-from esv_ray.media.decoded import FrameDecoder
+from esv_ray.media.decoded import Film, FrameDecoder
+from esv_ray.media.pictures import Picture, around
 from esv_ray.parallel import READERS, in_parallel
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -24,6 +26,22 @@ class _Listing(NamedTuple):
 
     folders: frozenset[str]
     files: tuple[str, ...]
+
+
+class _Place(NamedTuple):
+    """What there is of a video.
+
+    Attributes:
+        video_id: its id.
+        folder: where its file or the folder of its pictures is.
+        videos: names of files.
+        pictures: location of a folder that may have pictures; None: there is none.
+    """
+
+    video_id: str
+    folder: str
+    videos: tuple[str, ...]
+    pictures: str | None
 
 
 class FolderMedia:
@@ -49,8 +67,51 @@ class FolderMedia:
         """See `media.Media`."""
         return self._decoder.at_once
 
-    def pictures(self, video_id: str, frames: Sequence[int]) -> list[bytes | None]:
+    def pictures(self, video_id: str, frames: Sequence[int], side: int = SIDE) -> list[bytes | None]:
         """Return the files of frames, or decoded frames; see `media.Media.pictures`."""
+        place = self._place(video_id)
+        pictures = self._pictures(place)
+        if pictures:
+            return in_parallel(lambda frame: _read(pictures.get(frame)), frames, threads=READERS)
+        return self._decoder.pictures(self._film(place).url, video_id, frames, side)
+
+    def around(self, video_id: str, frame: int, offsets: Sequence[int], side: int = SIDE) -> dict[int, Picture]:
+        """Return the files of frames, or decoded frames; see `media.Media.around`."""
+        place = self._place(video_id)
+        pictures = self._pictures(place)
+        if not pictures:
+            return self._decoder.around(self._film(place), video_id, frame, offsets, side)
+        chosen = around(pictures, frame, offsets)
+        files = in_parallel(lambda number: _read(pictures.get(number)), list(chosen.values()), threads=READERS)
+        return {
+            offset: Picture(number, None, file or b"")
+            for (offset, number), file in zip(chosen.items(), files, strict=True)
+        }
+
+    def film(self, video_id: str) -> Film | None:
+        """Return the file of a video, also where there are pictures of it; see `media.Media.film`."""
+        try:
+            place = self._place(video_id)
+        except StorageError:
+            raise
+        except DataError:  # there is nothing of this video
+            return None
+        return self._film(place) if place.videos else None
+
+    def times(self, video_id: str, frames: Sequence[int]) -> list[float | None]:
+        """Return the seconds of frames; see `media.Media.times`."""
+        return self._decoder.times(self._film(self._place(video_id)).url, video_id, frames)
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._decoder.close()
+
+    def _place(self, video_id: str) -> _Place:
+        """Return what there is of a video: its id is only compared with names in the folder.
+
+        Raises:
+            DataError: there is nothing, or the folder cannot be listed.
+        """
         *parents, name = video_id.split("/")
         folder = self._location
         for parent in parents:
@@ -58,19 +119,37 @@ class FolderMedia:
                 raise self._nothing(video_id)
             folder = storage.join(folder, parent)
         listing = self._listed(folder)
-        pictures = _by_number(storage.join(folder, name)) if name in listing.folders else {}
-        if pictures:
-            return in_parallel(lambda frame: _read(pictures.get(frame)), frames, threads=READERS)
-        videos = [file for file in listing.files if _suffix(file) in SUFFIXES and stem_of(file) == name]
-        if len(videos) > 1:
-            raise DataError(f"{folder}: expected one video {name!r:.100}, found {', '.join(videos)}; move one away")
-        if not videos:
+        videos = tuple(file for file in listing.files if _suffix(file) in SUFFIXES and stem_of(file) == name)
+        pictures = storage.join(folder, name) if name in listing.folders else None
+        if not videos and pictures is None:
             raise self._nothing(video_id)
-        return self._decoder.pictures(storage.join(folder, videos[0]), video_id, frames)
+        return _Place(video_id, folder, videos, pictures)
 
-    def close(self) -> None:
-        """End the processes that decode."""
-        self._decoder.close()
+    def _pictures(self, place: _Place) -> dict[int, str]:
+        """Return the locations of the pictures of a video by their numbers.
+
+        Raises:
+            DataError: there are none, and no video either.
+        """
+        pictures = {} if place.pictures is None else _by_number(place.pictures)
+        if not pictures and not place.videos:
+            raise self._nothing(place.video_id)
+        return pictures
+
+    def _film(self, place: _Place) -> Film:
+        """Return the file of a video.
+
+        Raises:
+            DataError: there is none, or there are several.
+        """
+        if not place.videos:
+            raise self._nothing(place.video_id)
+        if len(place.videos) > 1:
+            raise DataError(
+                f"{place.folder}: expected one video {place.video_id.rpartition('/')[2]!r:.100}, found "
+                f"{', '.join(place.videos)}; move one away"
+            )
+        return Film(storage.join(place.folder, place.videos[0]))
 
     def _nothing(self, video_id: str) -> DataError:
         return DataError(

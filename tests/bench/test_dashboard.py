@@ -13,7 +13,7 @@ from esv_ray.bench.outputs import Shape, write_output
 
 @pytest.mark.slow
 def test_asks_what_pages_ask(tmp_path: Path) -> None:
-    write_output(str(tmp_path / "esv"), Shape(videos=200, elements=4, n_classes=9, rows=100))
+    write_output(str(tmp_path / "esv"), Shape(videos=200, n_classes=9, rows=100))
     lines = list(measure(str(tmp_path / "esv")))
     assert lines[0].startswith("until the server has started: ")
     assert lines[1].startswith("until the first videos: ")

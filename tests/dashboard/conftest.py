@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from esv_ray.bench.outputs import Shape
-from tests.support.dashboards import NEW_IDS, Served, made_up, served
+from tests.support.dashboards import NEW_IDS, Filmed, Served, filmed_videos, made_up, served
 from tests.support.pictures import png
 
 SHAPE = Shape(videos=300, elements=6, n_classes=12, rows=64)
@@ -38,4 +38,17 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dashboard(output: Path, media: Path) -> Iterator[Served]:
     """The output, with pictures."""
     with served(str(output), media=str(media)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Filmed:
+    """Videos of several kinds, their feature table, and an exact output with all further tables."""
+    return filmed_videos(tmp_path_factory.mktemp("filmed"))
+
+
+@pytest.fixture(scope="session")
+def cinema(filmed: Filmed) -> Iterator[Served]:
+    """The output of the videos, with the videos."""
+    with served(filmed.output, media=filmed.videos) as running:
         yield running

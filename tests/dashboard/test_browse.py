@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from esv_ray.dashboard.browse import ORDERS, Page, page_of
+from esv_ray.dashboard.browse import ORDERS, Page, adjacent, page_of
 from esv_ray.dashboard.index import Index
-from esv_ray.errors import SpecError
+from esv_ray.errors import DataError, SpecError
 from tests.support.dashboards import FAILED, Served
 
 Row = Mapping[str, Any]
@@ -140,3 +141,38 @@ def _by_bytes(key: object) -> tuple[float, bytes]:
     assert isinstance(key, int | float)
     assert math.isfinite(key)
     return float(key), b""
+
+
+@pytest.mark.parametrize(("order", "descending"), [("id", ""), ("misled", "1"), ("supporting", "")])
+def test_going_from_video_to_video_is_the_list(index: Index, order: str, descending: str) -> None:
+    """Each video's next is the one after it in the list, whose previous it is; the ends have none."""
+    asked = {"order": order, "descending": descending, "outcome": "wrong"}
+    rows = [row for page in pages(index, **asked, rows="200") for row in page.rows]
+    chosen = rows[:5] + rows[-2:]
+    for row, beside in pairwise(chosen):
+        before, after = adjacent(index, asked, row["video_id"], row["n_elements"])
+        assert {before.total, after.total} == {len(rows)}
+        place = rows.index(row)
+        assert list(before.rows) == rows[max(0, place - 1) : place]
+        assert list(after.rows) == rows[place + 1 : place + 2]
+        if rows.index(beside) == place + 1:
+            assert list(adjacent(index, asked, beside["video_id"], beside["n_elements"])[0].rows) == [row]
+    assert adjacent(index, asked, rows[-1]["video_id"], 6)[1].rows == []
+
+
+def test_a_video_that_the_filter_leaves_out_has_its_place(index: Index) -> None:
+    """Its neighbors are those that the filter chooses, on both sides of where it would be."""
+    asked = {"order": "score", "outcome": "wrong"}
+    rows = [row for page in pages(index, **asked, rows="200") for row in page.rows]
+    right = page_of(index, {"outcome": "right", "low": "0.5"}).rows[0]
+    before, after = adjacent(index, asked, right["video_id"], 6)
+    assert list(before.rows) == [row for row in rows if row["score"] < right["score"]][-1:]
+    assert list(after.rows) == [row for row in rows if row["score"] > right["score"]][:1]
+
+
+def test_neighbors_of_no_video_are_refused(index: Index) -> None:
+    for video_id, n in (("none", 6), ("video-00000010", 5)):
+        with pytest.raises(DataError, match="expected a video of the output"):
+            adjacent(index, {}, video_id, n)
+    with pytest.raises(SpecError, match="order: expected one of"):
+        adjacent(index, {"order": "none"}, "video-00000010", 6)

@@ -25,11 +25,14 @@ def locked(output: Path) -> Iterator[Served]:
         yield running
 
 
-@pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/videos", "/api/video?video=none", "/frame", "/none"])
+@pytest.mark.parametrize(
+    "path", ["/", "/static/main.js", "/api/videos", "/api/video?video=none", "/frame", "/media?video=none", "/none"]
+)
 def test_every_answer_has_the_headers(dashboard: Served, path: str) -> None:
     headers = dashboard.ask(path).headers
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "media-src 'self';" in policy
     assert "unsafe" not in policy
     assert "data:" not in policy
     assert headers["x-content-type-options"] == "nosniff"
@@ -74,7 +77,20 @@ def test_nothing_can_be_changed(dashboard: Served, method: str) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/videos", "/frame?video=video-00000010&element=0"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/static/main.js",
+        "/api/videos",
+        "/frame?video=video-00000010&element=0",
+        "/media?video=video-00000010",
+        "/api/film?video=video-00000010",
+        "/api/near?video=video-00000010&element=0",
+        "/api/further?video=video-00000010&name=interactions",
+        "/api/adjacent?video=video-00000010&length=6",
+    ],
+)
 def test_without_the_token_nothing_is_told(locked: Served, path: str, headers: dict[str, str]) -> None:
     answer = locked.ask(path, headers=headers)
     assert answer.status == 401

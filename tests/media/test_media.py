@@ -22,7 +22,7 @@ from esv_ray.errors import DataError, SpecError
 from esv_ray.extraction.reading import extracted_table
 from esv_ray.extraction.thumbnails import SIDE
 from esv_ray.extraction.work import extract
-from esv_ray.media import Media, open_media
+from esv_ray.media import Film, Media, Picture, open_media
 from esv_ray.media.decoded import FrameDecoder, Times
 from esv_ray.spec_extract import load_extract_spec
 from tests.support.pictures import png
@@ -226,11 +226,14 @@ def test_a_video_that_ended_before_a_time_has_no_picture_of_it(videos: Path) -> 
     from esv_ray.media.decoded import _shown_at
 
     with open_decoder(isolated=False).open(str(videos / "one.mp4")) as video:
-        frames = list(video.frames(At((0.0, 0.4, 9.0)), resize=ShortSide(20)))
-        every = list(video.frames(Every(), resize=ShortSide(20)))
-    assert [frame.index for frame in frames] == [0, 10]
-    assert [_shown_at(frames, second, 1.0) for second in (0.0, 0.4, 9.0)] == [*frames, None]
-    assert _shown_at(every, every[7].time + 1e-5, 1.0) is every[7]
+        frames, every = (
+            [Picture(frame.index, frame.time, b"") for frame in video.frames(request, resize=ShortSide(20))]
+            for request in (At((0.0, 0.4, 9.0)), Every())
+        )
+    assert [frame.number for frame in frames] == [0, 10]
+    assert [_shown_at(frames, second, 25.0) for second in (0.0, 0.4, 9.0)] == [*frames, None]
+    assert [_shown_at(frames, 2.0, rate) for rate in (None, 25.0, 1.0)] == [None, None, frames[1]], "two frames at most"
+    assert _shown_at(every, 7 / 25 + 1e-5, 25.0) is every[7]
 
 
 def test_what_is_missing_is_one_line(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,3 +246,78 @@ def test_what_is_missing_is_one_line(videos: Path, tmp_path: Path, monkeypatch: 
     with closing(at(videos)) as media, pytest.raises(SpecError) as caught:
         media.pictures("one", [0])
     assert str(caught.value) == "decoding videos needs av (PyAV): pip install 'esv-ray[video]'"
+
+
+AROUND = [-2, -1, 0, 1, 2]
+
+
+def test_frames_around_one_are_those_of_the_file(decoded: Media) -> None:
+    """The frame itself is the one that `pictures` gives; its neighbors are the frames before and after it."""
+    for video_id, frame, rate in (("one", 10, 25), ("two/three", 4, 25)):
+        found = decoded.around(video_id, frame, AROUND)
+        assert [each.number for each in found.values()] == [frame + offset for offset in AROUND]
+        assert all(is_picture(each.file, each.number) for each in found.values())
+        assert [each.time for each in found.values()] == pytest.approx([each.number / rate for each in found.values()])
+        assert found[0].file == decoded.pictures(video_id, [frame])[0]
+    assert [*decoded.around("one", 0, AROUND)] == [0, 1, 2], "none before the first"
+    assert [*decoded.around("one", 19, AROUND)] == [-2, -1, 0], "none after the last"
+    assert [each.time for each in decoded.around("varying", 5, AROUND).values()] == pytest.approx(
+        [STAMPS[5 + offset] / 50 for offset in AROUND]
+    )
+
+
+def test_larger_pictures_are_not_made_from_thumbnails(tmp_path: Path) -> None:
+    write_video(tmp_path / "wide.mp4", frames=2, size=(360, 480))
+    with closing(at(tmp_path)) as media:
+        assert pixels(media.pictures("wide", [1])[0]).shape[:2] == (120, SIDE)
+        assert pixels(media.pictures("wide", [1], 640)[0]).shape[:2] == (360, 480), "none is made larger"
+        assert pixels(media.around("wide", 1, [-1], 640)[-1].file).shape[:2] == (360, 480)
+
+
+def test_frames_around_one_in_folders_and_tables(table: str, tmp_path: Path) -> None:
+    """There the frames are those of which there are pictures."""
+    (tmp_path / "v").mkdir()
+    for number in (3, 5, 9):
+        (tmp_path / "v" / f"{number}.png").write_bytes(png(4, number))
+    media = at(tmp_path)
+    assert media.around("v", 5, AROUND) == {-1: (3, None, png(4, 3)), 0: (5, None, png(4, 5)), 1: (9, None, png(4, 9))}
+    assert media.around("v", 4, AROUND) == {}
+    found = at(table).around("one", 10, AROUND)
+    assert {offset: (each.number, each.time) for offset, each in found.items()} == {
+        offset: (10 + 4 * offset, (10 + 4 * offset) / 25) for offset in AROUND
+    }
+    assert all(is_picture(each.file, each.number) for each in found.values())
+
+
+def test_files_and_times_of_videos(decoded: Media, table: str, videos: Path, tmp_path: Path) -> None:
+    film = decoded.film("two/three")
+    assert film is not None
+    assert (film.url, film.start, film.end) == (str(videos / "two" / "three.mp4"), None, None)
+    assert decoded.times("varying", [0, 5, 99]) == [0.0, pytest.approx(STAMPS[5] / 50), None]
+    for video_id in HOSTILE:
+        assert decoded.film(video_id) is None
+        with pytest.raises(DataError, match="found none; check --media"):
+            decoded.around(video_id, 0, AROUND)
+        with pytest.raises(DataError, match="found none; check --media"):
+            decoded.times(video_id, [0])
+    assert at(table).film("one") is None
+    assert at(table).times("one", [2, 3]) == [2 / 25, None]
+    listed = tmp_path / "clips.csv"
+    listed.write_text(f"video_id,path,start,end\nany,{videos}/one.mp4,0.2,0.5\n")
+    with closing(at(listed)) as media:
+        film = media.film("any")
+        assert film is not None
+        assert (film.start, film.end) == (0.2, 0.5)
+        assert [each.number for each in media.around("any", 6, AROUND).values()] == [5, 6, 7, 8], "5 is at 0.2 s"
+        assert media.film("one") is None
+
+
+@pytest.mark.slow
+def test_neighbors_in_a_copy_of_another_rate_are_its_own(table: str, tmp_path: Path) -> None:
+    """The frame is found by its time: its neighbors are those that the copy shows before and after it."""
+    extracted = extracted_table(table)
+    write_video(tmp_path / "one.mp4", frames=10, rate=Fraction(25, 2))
+    with closing(FrameDecoder(Times(lambda: extracted))) as decoder:
+        found = decoder.around(Film(str(tmp_path / "one.mp4")), "one", 10, [-1, 0, 1], SIDE)
+    assert [each.number for each in found.values()] == [4, 5, 6]
+    assert [each.time for each in found.values()] == pytest.approx([8 / 25, 10 / 25, 12 / 25])

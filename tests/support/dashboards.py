@@ -15,15 +15,22 @@ from urllib.parse import urlencode
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from playwright.sync_api import Browser
 
+import esv_ray
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.dashboard.app import Dashboard, application
 from esv_ray.dashboard.guard import access_of
 from esv_ray.dashboard.serve import listening, opened, server
+from esv_ray.extraction.work import extract
+from esv_ray.models.saving import save_heads
 from esv_ray.output.manifest import checksum_of
+from esv_ray.spec_extract import load_extract_spec
+from tests.conftest import make_heads
 from tests.report.opening import Opened
 from tests.support.facet_tables import HOSTILE
+from tests.support.videos import write_video
 
 _PATIENCE_S = 20.0
 
@@ -165,3 +172,55 @@ def looked_at(
         assert seen.complaints == []
     finally:
         context.close()
+
+
+FRAMES, RATE, ELEMENTS = 40, 10, 6
+"""Of the videos of `filmed_videos`: frames in each, frames per second, and elements."""
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """Videos that were extracted and attributed.
+
+    Attributes:
+        videos: folder with `one.mp4`, `two.webm`, `more/three.avi`, and `four.mp4`, whose codec browsers lack.
+        output: location of an exact output of their 6 elements and 4 of them, with all classes and further tables.
+        table: feature table with thumbnails.
+    """
+
+    videos: str
+    output: str
+    table: str
+
+
+def filmed_videos(folder: Path) -> Filmed:
+    """Write videos, extract their features, and attribute a random model's scores to them."""
+    videos = folder / "videos"
+    (videos / "more").mkdir(parents=True)
+    write_video(videos / "one.mp4", frames=FRAMES, rate=RATE, size=(120, 160), container={"movflags": "faststart"})
+    write_video(videos / "two.webm", frames=FRAMES, rate=RATE, size=(120, 160), codec="libvpx")
+    write_video(videos / "more" / "three.avi", frames=FRAMES, rate=RATE, codec="mpeg4")
+    write_video(videos / "four.mp4", frames=FRAMES, rate=RATE, codec="mpeg4")
+    labels = folder / "labels.csv"
+    labels.write_text("video_id,label\none,up\ntwo,down\nmore/three,left\nfour,up\n")
+    found = Filmed(str(videos), str(folder / "esv"), str(folder / "table"))
+    asked = [f"videos={videos}", f"labels={labels}", "backbone=pooled", f"output={found.table}", f"frames={ELEMENTS}"]
+    extract(load_extract_spec(None, [*asked, "thumbnails=true", "cluster.actors=0"]))
+    features = pq.read_table(Path(found.table) / "features").schema.field("features").type
+    heads = make_heads(feature_dim=features.value_type.list_size, n_max=ELEMENTS, gain=20.0)
+    save_heads(
+        str(folder / "model"), heads, torch.full((3,), 1 / 3, dtype=torch.float64), classes=("down", "left", "up")
+    )
+    spec = {
+        "features": found.table,
+        "model": str(folder / "model"),
+        "output": found.output,
+        "frames": [ELEMENTS, ELEMENTS - 2],
+        "estimator": {"kind": "exact"},
+        "classes": ["all"],
+        "methods": ["esv", "occlusion", "random"],
+        "tables": ["interactions", "marginals", "discards"],
+        "cluster": {"actors": 0},
+    }
+    assert esv_ray.run(esv_ray.load_spec(spec)).exit_code == 0
+    return found

@@ -19,7 +19,13 @@ export async function ask(path, parameters = {}, signal = undefined) {
   return content;
 }
 
-/** Return the address of the picture of an element. */
-export function frameAddress(video, n, element, size) {
-  return `/frame?${new URLSearchParams({ video, n, element, size })}`;
+/** Return the address of a picture: of an element (video, n, element, size), or of a frame near it (step, stride). */
+export function frameAddress(parameters) {
+  return `/frame?${new URLSearchParams(parameters)}`;
+}
+
+/** Return the address of the file of a video, and of its part that is the video. */
+export function filmAddress(video, { start, end }) {
+  const part = start === null && end === null ? "" : `#t=${start ?? 0}${end === null ? "" : `,${end}`}`;
+  return `/media?${new URLSearchParams({ video })}${part}`;
 }

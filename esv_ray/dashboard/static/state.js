@@ -1,6 +1,6 @@
 // What is shown is in the address: a link reproduces it, and back and forward work.
 
-const OF_VIDEO = ["video", "length", "classes", "contrast", "element", "beside"];
+const OF_VIDEO = ["video", "length", "classes", "contrast", "element", "stride", "beside"];
 
 /** Return the parameters of the address. */
 export function asked() {
