@@ -83,7 +83,7 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     if not table.num_rows:
         return None
     n, of_length = of_main_length(table, analyzed)
-    return _found(of_length.to_pylist(), n, tables)
+    return _found(of_length.to_pylist(), n, tables) if n > 1 else None
 
 
 def _found(rows: list[Row], n: int, tables: int = 1) -> Finding:

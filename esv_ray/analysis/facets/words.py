@@ -136,6 +136,11 @@ def within(low: float | None, high: float | None, digits: int = 2, *, compared: 
     return f" (95 % interval {low:.{digits}f} to {high:.{digits}f}{_of_all(compared)})"
 
 
+def beside(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return a second interval of a sentence, of the level of the first; "" if there is none."""
+    return "" if low is None or high is None else f" ({low:.{digits}f} to {high:.{digits}f})"
+
+
 def within_percent(low: float | None, high: float | None, *, compared: int = 1) -> str:
     """Return the 95 % interval of a share for a sentence; "" if there is none.
 
