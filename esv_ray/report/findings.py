@@ -70,10 +70,11 @@ def _note(found: Sequence[Finding], shown: Sequence[Finding]) -> str:
         )
     if len(shown) < MOST:
         fewer = f"Fewer than {MOST} findings are shown" if shown else "No finding is shown"
-        others = "no other table can be compared with chance"
+        why = "no other table can be compared with chance"
         if len(shown) < len(found):
-            others = f"the {'other ' if shown else ''}tables have no interval, which needs {FEWEST} videos that differ"
-        sentences.append(f"{fewer}: {others}.")
+            of = " of the other tables" if shown else ""
+            why = f"there is no interval{of}, which would need {FEWEST} videos that differ"
+        sentences.append(f"{fewer}: {why}.")
     return " ".join(sentences)
 
 

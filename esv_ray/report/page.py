@@ -144,7 +144,9 @@ def _section(section: Section) -> str:
     where = f'<p class="where">Whole table: <code>{text_of(section.location)}</code></p>' if section.location else ""
     tools = f'<div class="tools"><details><summary>Table, {rows}</summary>{table}{where}</details>{link}</div>'
     says = listed(section.sentences, "says")
-    main = "" if section.main is None else f'<div class="measures">{table_html(section.main, section.title)}</div>'
+    main = ""
+    if section.main is not None:  # landmarks have different names: this one is in the section
+        main = f'<div class="measures">{table_html(section.main, f"{section.title}: main columns")}</div>'
     return (
         f'<section class="facet" id="{anchor}" aria-labelledby="{anchor}-h"><h3 id="{anchor}-h">'
         f"{text_of(section.title)}</h3>{says}{_figure(section.figure, reading)}{main}{tools}</section>"

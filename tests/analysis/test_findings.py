@@ -125,6 +125,9 @@ def test_interval_of_means_is_that_of_student() -> None:
     mean, low, high = mean_with_interval([(value, values.count(value)) for value in (12, 13, 14)], 0, 14)
     half = quantile(44, 0.95) * statistics.stdev(values) / 45**0.5
     assert (low, high) == pytest.approx((mean - half, mean + half))
+    assert mean_with_interval([(3, 1), (5, 0), (3, 2)], 0, 4) == mean_with_interval(
+        [(3, 3)], 0, 4
+    )  # groups of one value
     equal = mean_with_interval([(8, 20)], 0, 8)  # other videos, of a share that Wilson's interval leaves, may have 0
     assert equal == pytest.approx((8, 8 * float(wilson(20, 20)[0]), 8))
 

@@ -234,7 +234,7 @@ def test_tiny(bundle: str, tmp_path: Path) -> None:
     )
     assert content.findings == []
     assert content.findings_note.endswith(
-        "No finding is shown: the tables have no interval, which needs 3 videos that differ."
+        "No finding is shown: there is no interval, which would need 3 videos that differ."
     )
     assert "of 1 elements" not in text
     assert "1 classes" not in text

@@ -133,7 +133,7 @@ def test_too_few_videos(bundle: str, tmp_path: Path, videos: int) -> None:
     found, _ = of_output(tmp_path / "out")
     assert found.shown == []
     assert found.note.endswith(
-        "none is clear of it. No finding is shown: the tables have no interval, which needs 3 videos that differ."
+        "none is clear of it. No finding is shown: there is no interval, which would need 3 videos that differ."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,7 +167,10 @@ def mean_with_interval(
         least, most: the range of the values.
         compared: number of such means, among which the largest is looked for.
     """
-    known = [(value, count) for value, count in counts if count]
+    videos_of: Counter[int] = Counter()
+    for value, count in counts:  # a value may come several times, for groups of videos
+        videos_of[value] += count
+    known = [(value, count) for value, count in videos_of.items() if count]
     total = sum(count for _, count in known)
     mean = sum(value * count for value, count in known) / total
     if total < FEWEST:

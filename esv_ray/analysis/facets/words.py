@@ -113,8 +113,8 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def by_chance(share: float) -> str:
-    """Return a share that chance gives in percent, as exact as the ends of intervals beside it: `12.5 %`, `25 %`."""
+def rounded(share: float) -> str:
+    """Return a share in percent, as exact as the ends of intervals beside it: `12.5 %`, `25 %`."""
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
