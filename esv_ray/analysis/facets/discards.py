@@ -62,13 +62,13 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     if chosen is None or random is None:
         return None
     compared = 2 * tables
-    ends, others = means_of_several([chosen, random], "score", compared, least=0.0, most=1.0)
+    (low, high), (least, most) = means_of_several([chosen, random], "score", compared, least=0.0, most=1.0)
     sentence = (
         f"Without the {half} of {n} elements with the largest ESVs the mean score is {plain(chosen['score'])}"
-        f"{within(*ends, 3, compared=compared)}; without {half} at random it is {plain(random['score'])}"
-        f"{beside(*others, 3)}."
+        f"{within(low, high, 3, compared=compared)}; without {half} at random it is {plain(random['score'])}"
+        f"{beside(least, most, 3)}."
     )
-    return Finding(FACET.name, sentence, effect_between(ends, others))
+    return Finding(FACET.name, sentence, effect_between((low, high), (least, most)))
 
 
 FACET = Facet(

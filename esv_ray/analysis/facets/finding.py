@@ -75,12 +75,11 @@ def effect_between(
         others: that of the mean by chance, or None.
         least, most: the smallest and the largest value possible.
     """
-    if None in others:
+    lower, upper = others
+    if lower is None or upper is None:
         return -math.inf
-    return max(
-        effect(ends[0], most, others[1], least=least, most=most),  # type: ignore[arg-type] # known, by the line above
-        effect(least, ends[1], others[0], least=least, most=most),  # type: ignore[arg-type]
-    )
+    above = effect(ends[0], most, upper, least=least, most=most)
+    return max(above, effect(least, ends[1], lower, least=least, most=most))
 
 
 def exact_ends(successes: npt.ArrayLike, trials: npt.ArrayLike, compared: int) -> tuple[FloatArray, FloatArray]:

@@ -116,14 +116,14 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
         for name in ("deletion_auc", "random_auc")
     )
     found = []
-    for row, ends, others in zip(rows, by_esv, at_random, strict=True):
+    for row, (low, high), (least, most) in zip(rows, by_esv, at_random, strict=True):
         sentence = (
             f"With {_INSTEAD[row['replaced_by']]} in the place of elements, the area under the score is "
             f"{plain(row['deletion_auc'])} if those with the largest of {n} ESVs are replaced first"
-            f"{within(*ends, 3, compared=compared)}, and {plain(row['random_auc'])} in random order"
-            f"{beside(*others, 3)}."
+            f"{within(low, high, 3, compared=compared)}, and {plain(row['random_auc'])} in random order"
+            f"{beside(least, most, 3)}."
         )
-        found.append(Finding(FACET.name, sentence, effect_between(ends, others)))
+        found.append(Finding(FACET.name, sentence, effect_between((low, high), (least, most))))
     return max(found, key=lambda each: each.effect, default=None)
 
 
