@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,8 +58,20 @@ class _Videos(NamedTuple):
     own: npt.NDArray[np.float32]
 
 
-def write_output(output: str, shape: Shape, *, seed: int = 0) -> None:
+def write_output(
+    output: str,
+    shape: Shape,
+    *,
+    seed: int = 0,
+    tables_of: Callable[[Shape, Unit, np.random.Generator], UnitTables] | None = None,
+) -> None:
     """Write a finished output with random ESVs, whose sums are score minus prior; without a job.
+
+    Args:
+        output: location.
+        shape: sizes.
+        seed: of all numbers.
+        tables_of: makes the tables of a unit; None: as above.
 
     Raises:
         DataError: it cannot be written.
@@ -68,7 +80,7 @@ def write_output(output: str, shape: Shape, *, seed: int = 0) -> None:
     commit_manifest(output, manifest)
     rng = np.random.default_rng(seed)
     for unit in manifest.units:
-        files = unit_files(_tables(shape, unit, rng), unit.rows, origin_for(unit, manifest.job))
+        files = unit_files((tables_of or _tables)(shape, unit, rng), unit.rows, origin_for(unit, manifest.job))
         for folder, data in files.tables.items():
             storage.commit_new(table_url(output, folder, unit), data, _DOING)
         storage.commit_new(videos_url(output, unit), files.videos, _DOING)

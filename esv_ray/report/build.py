@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 
 from esv_ray import storage
 from esv_ray.analysis.analyzed import Analyzed, ClassName, open_output
-from esv_ray.analysis.facets.finding import largest
 from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.tables import chosen, left_out, tables_of_facets
 from esv_ray.errors import SpecError
@@ -20,8 +19,9 @@ from esv_ray.output.verify.output import Verification, verify_output
 from esv_ray.report.comparison import compared
 from esv_ray.report.content import ComparisonPart, Report, ShownVideo
 from esv_ray.report.facts import facts_of, problems_of
+from esv_ray.report.findings import findings_of
 from esv_ray.report.page import page
-from esv_ray.report.sections import findings_of, sections_of
+from esv_ray.report.sections import sections_of
 from esv_ray.report.selection import FACET, REASONS, chosen_videos
 from esv_ray.report.thumbnails import check_installed, thumbnails
 from esv_ray.report.variations import variations_of
@@ -31,7 +31,6 @@ from esv_ray.show.text import printable
 
 NAME = "report.html"
 """Of the file in the output, by default."""
-FINDINGS = 3
 _DOING = "write the report"
 _MOST_PICTURES = 6_500_000  # bytes, so that a page with pictures has less than 10 MB
 
@@ -95,7 +94,7 @@ def content_of(
         verification = verify_output(output, features)
         facts = facts_of(analyzed, verification, summary)
         parts = [*((analyzed, each) for each in made), *variations]
-        found, findings_note = findings_of(parts)
+        found = findings_of(parts)
         sections = sections_of(output, parts if analyzed.census.ok else [])
         picked = chosen_videos(ranked.table)
         notes = [*_left_out(analyzed, [each.facet.name for _, each in parts], len(picked)), *unread]
@@ -111,8 +110,8 @@ def content_of(
         title=f"Element Shapley Values of {_name(output)}",
         notice=_notice(analyzed, verification),
         facts=facts,
-        findings=largest(found, FINDINGS),
-        findings_note=findings_note,
+        findings=found.shown,
+        findings_note=found.note,
         sections=sections,
         videos=shown,
         notes=[*notes, *missing],
@@ -185,7 +184,7 @@ def _notice(analyzed: Analyzed, verification: Verification) -> str:
         progress = analyzed.progress
         notices.append(f"{progress[:1].upper()}{progress[1:]}. Tables, figures and videos are of these.")
     if not analyzed.census.ok:
-        notices.append("No video has ESVs, so there are no tables, figures and videos.")
+        notices.append("No video has ESVs, so there are no findings, tables, figures and videos.")
     return " ".join(notices)
 
 

@@ -127,8 +127,9 @@ class Report:
         title: of the page.
         notice: what a reader must know first, such as that the output is unfinished; "" if nothing.
         facts: the first screen.
-        findings: at most three, the largest effect first; `facet` names the section that each links to.
-        findings_note: how many are clear of chance; "" if nothing could be compared.
+        findings: at most three, the largest effect first; `facet` names the section that each links to. Those that are
+            not clear of chance are marked.
+        findings_note: how they were chosen; "" if nothing could be compared.
         sections: facets, the paper's figures first.
         videos: chosen videos.
         notes: what is left out, and why.

@@ -147,16 +147,19 @@ def _by_reason(analyzed: Analyzed) -> Iterator[Fact]:
 def _accuracy(analyzed: Analyzed, rows: Sequence[dict[str, Any]]) -> Iterator[Fact]:
     """Yield the accuracy of the lengths that most videos have, with its interval.
 
-    Where each video has one length (`frames: all`), the accuracy of all videos comes first; else lengths are not mixed.
+    Where each video has one length (`frames: all`), the accuracy of all videos comes first, and that of the length that
+    the findings are of; else lengths are not mixed.
     """
     labelled = [row for row in rows if row["labelled"]]
-    if len(labelled) > 1 and analyzed.manifest.spec["frames"] == "all":
+    several = len(labelled) > 1 and analyzed.manifest.spec["frames"] == "all"
+    if several:
         count = sum(row["labelled"] for row in labelled)
         right = sum(round(row["accuracy"] * row["labelled"]) for row in labelled)
         low, high = (float(end) for end in wilson(right, count))
         row = {"labelled": count, "accuracy": right / count, "accuracy_low": low, "accuracy_high": high}
         yield Fact("Accuracy of all videos", accuracy_of(row).removeprefix("Accuracy ").removesuffix("."))
-    most = sorted(labelled, key=lambda row: (-int(str(row["labelled"])), -int(str(row["n_elements"]))))[:_ACCURACIES]
+    shown = 1 if several else _ACCURACIES
+    most = sorted(labelled, key=lambda row: (-int(str(row["labelled"])), -int(str(row["n_elements"]))))[:shown]
     for row in most:
         of = f" at {counted(int(str(row['n_elements'])), 'element')}" if len(labelled) > 1 else ""
         yield Fact(f"Accuracy{of}", accuracy_of(row).removeprefix("Accuracy ").removesuffix("."))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import counted
 from esv_ray.analysis.figures.recolor import colors_of, variable
 from esv_ray.analysis.figures.wording import ordinal
@@ -19,6 +20,8 @@ from esv_ray.show.theme import css_variables
 
 _HERE = Path(__file__).parent
 _STATES = {"good": "\N{CHECK MARK}", "warning": "!", "bad": "\N{MULTIPLICATION X}"}
+_CLEAR = ("clear", "\N{BLACK CIRCLE}", "Clear of chance")
+_UNCLEAR = ("unclear", "\N{WHITE CIRCLE}", "Not clear of chance")
 _LONG_VARIABLE = re.compile(rb"var\(--(c-[0-9a-f]{6}-[0-9a-f]{6})\)")
 
 
@@ -101,19 +104,21 @@ def _first(report: Report) -> Iterator[str]:
         yield '<h2 id="findings">Findings</h2>'
         yield '<ol class="findings">' if report.findings else ""
         for finding in report.findings:
-            section = named.get(finding.facet)
-            link = (
-                ""
-                if section is None
-                else (
-                    f'<a href="#{_anchor(section.name)}">{"Figure" if section.figure else "Table"}: '
-                    f"{text_of(section.title)}</a>"
-                )
-            )
-            yield f"<li><p>{prose(finding.sentence)}</p>{link}</li>"
+            yield _finding(finding, named.get(finding.facet))
         yield "</ol>" if report.findings else ""
         yield listed([report.findings_note], "reading")
     yield "</section>"
+
+
+def _finding(finding: Finding, section: Section | None) -> str:
+    """Return a finding, below a line that says whether it is clear of chance, with a link to its figure."""
+    link = ""
+    if section is not None:
+        kind = "Figure" if section.figure else "Table"
+        link = f'<a href="#{_anchor(section.name)}">{kind}: {text_of(section.title)}</a>'
+    name, sign, words = _CLEAR if finding.clear else _UNCLEAR
+    mark = f'<p class="mark"><span aria-hidden="true">{sign}</span> {words}</p>'
+    return f'<li class="{name}">{mark}<p>{prose(finding.sentence)}</p>{link}</li>'
 
 
 def _fact(fact: Fact) -> str:
@@ -139,7 +144,9 @@ def _section(section: Section) -> str:
     where = f'<p class="where">Whole table: <code>{text_of(section.location)}</code></p>' if section.location else ""
     tools = f'<div class="tools"><details><summary>Table, {rows}</summary>{table}{where}</details>{link}</div>'
     says = listed(section.sentences, "says")
-    main = "" if section.main is None else f'<div class="measures">{table_html(section.main, section.title)}</div>'
+    main = ""
+    if section.main is not None:  # landmarks have different names: this one is in the section
+        main = f'<div class="measures">{table_html(section.main, f"{section.title}: main columns")}</div>'
     return (
         f'<section class="facet" id="{anchor}" aria-labelledby="{anchor}-h"><h3 id="{anchor}-h">'
         f"{text_of(section.title)}</h3>{says}{_figure(section.figure, reading)}{main}{tools}</section>"

@@ -16,7 +16,6 @@ from esv_ray import storage
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.csv_text import guarded_csv
 from esv_ray.analysis.database import connect
-from esv_ray.analysis.facets.finding import Finding
 from esv_ray.analysis.facets.words import class_name, counted, of_main_length, other_lengths
 from esv_ray.analysis.figures.registry import CHARTS
 from esv_ray.analysis.figures.writing import left_out_of, most_misled
@@ -87,39 +86,6 @@ def sections_of(output: str, parts: Iterable[tuple[Analyzed, Made]]) -> list[Sec
     sections = [_section(output, analyzed, made) for analyzed, made in parts]
     places = list(READING)
     return sorted(sections, key=lambda section: places.index(section.name))
-
-
-def findings_of(parts: Iterable[tuple[Analyzed, Made]]) -> tuple[list[Finding], str]:
-    """Return what the tables found, in their order, and a sentence on how many are clear of chance.
-
-    Those without a figure are left out. The largest are shown, so the intervals hold for all of these tables together.
-    """
-    telling = [
-        (analyzed, made.table, made.facet.finding)
-        for analyzed, made in parts
-        if made.facet.finding is not None and made.facet.name in CHARTS
-    ]
-    telling = [each for each in telling if each[2](each[1], each[0]) is not None]
-    found = []
-    for analyzed, table, finding_of in telling:
-        finding = finding_of(table, analyzed, len(telling))
-        if finding is not None:
-            found.append(replace(finding, sentence=f"{finding.sentence}{_of_which(table, analyzed)}"))
-    clear = sum(finding.effect > 0 for finding in found)
-    note = (
-        f"Of {counted(len(found), 'table')} that can be compared with chance, {clear or 'none'} "
-        f"{'is' if clear <= 1 else 'are'} clear of it. The intervals hold for all of them together."
-    )
-    return found, note if found else ""
-
-
-def _of_which(table: pa.Table, analyzed: Analyzed) -> str:
-    """Return which videos a finding is of: those of one length, where there are several."""
-    videos_of = analyzed.census.videos_of
-    if len(videos_of) < 2 or "n_elements" not in table.column_names:
-        return ""
-    n, _ = of_main_length(table, analyzed)
-    return f" This is of the {counted(videos_of.get(n, 0), 'sequence')} with {counted(n, 'element')}."
 
 
 def _section(output: str, analyzed: Analyzed, made: Made) -> Section:

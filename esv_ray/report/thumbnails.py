@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 
+from esv_ray.analysis.facets.words import counted
 from esv_ray.errors import DataError, SpecError
 from esv_ray.media import Media
 from esv_ray.parallel import in_parallel
@@ -21,6 +22,7 @@ MOST_ALIGNED, MOST_PICTURES = 24, 12
 _MOST_PIXELS = 50_000_000  # of a picture: decoding takes four bytes each
 _QUALITY = 72
 _MOST_TEXT = 100
+_MOST_NOTES = 3  # on pictures that are missing: they are often missing of many videos
 
 
 def pictured(video: AttributedVideo) -> list[int]:
@@ -52,13 +54,19 @@ def thumbnails(
     for video, (urls, note) in zip(videos, found, strict=True):
         size = sum(len(url) for url in urls if url)
         if size > left:
-            notes.append(f"pictures of {len(videos) - len(made)} videos are left out: the report would be too large")
+            of = counted(len(videos) - len(made), "video")
+            notes.insert(0, f"pictures of {of} are left out: the report would be too large")
             made += [[]] * (len(videos) - len(made))
             break
         left -= size
         made.append(urls if any(urls) else [])
         notes += [f"{shortened(video.video_id, _MOST_TEXT)}: {note}"] if note else []
-    return made, notes
+    return made, [*notes[:_MOST_NOTES], *_others(len(notes) - _MOST_NOTES)]
+
+
+def _others(count: int) -> list[str]:
+    """Return a note on the videos whose notes are left out; none if there are none."""
+    return [f"{counted(count, 'more video')} without some or all pictures, as these"] if count > 0 else []
 
 
 def _of_video(media: Media, video: AttributedVideo) -> tuple[list[str | None], str]:
@@ -76,9 +84,8 @@ def _of_video(media: Media, video: AttributedVideo) -> tuple[list[str | None], s
             continue
         urls[place] = thumbnail(data)
         unreadable += urls[place] is None
-    note = [f"{missing} frames have no picture"] * bool(missing) + [
-        f"{unreadable} files cannot be shown: they are no pictures, damaged or too large"
-    ] * bool(unreadable)
+    note = [f"no picture of {counted(missing, 'frame')}"] * bool(missing)
+    note += [f"{counted(unreadable, 'file')} not shown: no picture, damaged or too large"] * bool(unreadable)
     return urls, "; ".join(note)
 
 

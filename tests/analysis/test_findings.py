@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from esv_ray.analysis.analyzed import Analyzed, Census, ClassName
-from esv_ray.analysis.facets.finding import Finding, effect, exact_ends, largest, mean_with_interval
+from esv_ray.analysis.facets.finding import Finding, effect, effect_between, exact_ends, largest, mean_with_interval
 from esv_ray.analysis.facets.registry import FACETS
 from esv_ray.analysis.statistics import wilson
 from esv_ray.analysis.student import quantile
@@ -43,31 +44,58 @@ def of(name: str, rows: list[dict[str, Any]], context: Analyzed | None = None) -
     finding = found(name, rows, context)
     assert finding is not None
     assert finding.facet == name
-    assert 0 <= finding.effect <= 1
+    assert finding.effect <= 1
+    assert finding.clear == (finding.effect > 0)
     assert "\n" not in finding.sentence
     return finding
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 0.99))
+PARTS = st.integers(0, 1024).map(lambda part: part / 1024)  # of 1, whose differences are not rounded
+INNER = st.integers(1, 1023).map(lambda part: part / 1024)
+
+
+@given(PARTS, PARTS, INNER)
 def test_laws_of_effects(a: float, b: float, chance: float) -> None:
-    """Within 0 and 1; 0 if the interval holds chance; a narrower interval on the same side is at least as large."""
+    """At most 1; above 0 if the interval leaves out chance; on the same side, a narrower interval has no less."""
     low, high = min(a, b), max(a, b)
     size = effect(low, high, chance)
-    assert 0 <= size <= 1
-    assert (size == 0) == (low <= chance <= high)
+    assert size <= 1
+    assert (size > 0) == (not low <= chance <= high)
+    assert (size == -math.inf) == (low == 0 and high == 1)
     if high < chance:
         assert effect(low, low, chance) >= size
     if low > chance:
         assert effect(high, high, chance) >= size
-    assert effect(1 - high, 1 - low, 1 - chance) == pytest.approx(size)  # sides are alike
+    assert effect(1 - high, 1 - low, 1 - chance) == pytest.approx(size, abs=1e-9)  # sides are alike
+
+
+@given(st.floats(0.01, 0.98), st.floats(0.02, 0.98), st.floats(0.001, 0.01), INNER)
+def test_effects_continue_below_zero(low: float, high: float, step: float, chance: float) -> None:
+    """An interval that moves away from chance has a larger effect, whether it leaves chance out or not yet."""
+    low, high = min(low, high), max(low, high)
+    up, down = effect(low + step, 1.0, chance), effect(0.0, high - step, chance)
+    assert up > effect(low, 1.0, chance)
+    assert down > effect(0.0, high, chance)
+
+
+@given(*[PARTS] * 4)
+def test_effects_between_two_means(a: float, b: float, c: float, d: float) -> None:
+    """Clear if the intervals have nothing in common; then as large as against the nearer end of the other."""
+    (low, high), (least, most) = sorted((a, b)), sorted((c, d))
+    size = effect_between((low, high), (least, most))
+    assert (size > 0) == (low > most or high < least)
+    if low > most:
+        assert size == pytest.approx(effect(low, 1.0, most))
+    assert effect_between((low, high), (None, None)) == effect_between((None, None), (least, most)) == -math.inf
 
 
 def test_ends_of_effects() -> None:
     assert effect(1.0, 1.0, 0.25) == 1
     assert effect(0.0, 0.0, 0.25) == 1
     assert effect(0.5, 0.9, 0.0) == 0.5
-    assert effect(None, 0.9, 0.5) == effect(0.9, None, 0.5) == effect(float("nan"), 1.0, 0.5) == 0
-    assert effect(1.0, 1.0, 1.0) == 0  # a video of one element: chance gives the same
+    assert effect(None, 0.9, 0.5) == effect(0.9, None, 0.5) == effect(float("nan"), 1.0, 0.5) == -math.inf
+    assert effect(1.0, 1.0, 1.0) == -math.inf  # chance gives the same
+    assert effect(0.25, 1.0, 0.5) == -0.5  # it would have to move by half of the way
     assert effect(2.0, 3.0, 8.0, least=1.0, most=8.0) == pytest.approx(5 / 7)
 
 
@@ -97,6 +125,9 @@ def test_interval_of_means_is_that_of_student() -> None:
     mean, low, high = mean_with_interval([(value, values.count(value)) for value in (12, 13, 14)], 0, 14)
     half = quantile(44, 0.95) * statistics.stdev(values) / 45**0.5
     assert (low, high) == pytest.approx((mean - half, mean + half))
+    assert mean_with_interval([(3, 1), (5, 0), (3, 2)], 0, 4) == mean_with_interval(
+        [(3, 3)], 0, 4
+    )  # groups of one value
     equal = mean_with_interval([(8, 20)], 0, 8)  # other videos, of a share that Wilson's interval leaves, may have 0
     assert equal == pytest.approx((8, 8 * float(wilson(20, 20)[0]), 8))
 
@@ -116,17 +147,17 @@ def test_exact_intervals_hold_for_all_that_are_compared() -> None:
 @pytest.mark.parametrize("videos", [1, 2])
 def test_one_or_two_videos_are_no_finding(videos: int) -> None:
     """Whatever is in one video is in 100 % of all."""
-    assert of("positions", positions([0.0, 0.0, 1.0] + [0.0] * 21, videos)).effect == 0
+    assert not of("positions", positions([0.0, 0.0, 1.0] + [0.0] * 21, videos)).clear
     assert "interval" not in of("positions", positions([0.0, 1.0], videos)).sentence
-    assert of("support", support({16: videos}, 16)).effect == 0
+    assert not of("support", support({16: videos}, 16)).clear
     rows = [{"class": None, "n_elements": 2, "element_i": i, "element_j": 1 - i, "videos": videos, "share": float(i),
              "low": 0.0, "high": 1.0} for i in range(2)]  # fmt: skip
-    assert of("pairs", rows).effect == 0
+    assert not of("pairs", rows).clear
     wrong = [{"label": 0, "predicted": 1, "n_elements": 4, "videos": videos}]
     assert found("confusions", wrong, analyzed(classes=4)) is None
     needed = [{"class": None, "n_elements": 9, "elements": k, "videos": videos * (k == 0), "share": float(k == 0)}
               for k in range(10)]  # fmt: skip
-    assert of("needed", needed).effect == 0
+    assert not of("needed", needed).clear
 
 
 @pytest.mark.parametrize("name", WITH)
@@ -135,8 +166,13 @@ def test_without_rows(name: str) -> None:
 
 
 def test_the_largest() -> None:
-    one, two, none = Finding("a", "", 0.2), Finding("b", "", 0.9), Finding("c", "", 0.0)
-    assert largest([one, two, none, replace(one, facet="d")], 3) == [two, one, replace(one, facet="d")]
+    """Those that are clear of chance, then those that are nearest to it, each in the order given; never one without an
+    interval."""
+    one, two, near = Finding("a", "", 0.2), Finding("b", "", 0.9), Finding("c", "", -0.1)
+    far, none = Finding("e", "", -0.5), Finding("f", "", -math.inf)
+    assert largest([one, two, near, replace(one, facet="d")], 3) == [two, one, replace(one, facet="d")]
+    assert largest([none, far, near, one], 3) == [one, near, far]
+    assert [each.clear for each in (one, near, far, none)] == [True, False, False, False]
     assert largest([none], 3) == []
 
 
@@ -155,7 +191,7 @@ def test_support() -> None:
     fewer = of("support", support({2: 600, 3: 600}, 8), analyzed("predicted", "logit"))
     assert fewer.sentence.startswith("On average 5.5 of 8 elements lower the logit of the predicted class")
     even = of("support", support({4: 1000}, 8))
-    assert even.effect == 0
+    assert not even.clear
     assert of("support", support({0: 9, 1: 20}, 1)).sentence.startswith("On average 0.7 of 1 element raises the score")
     assert of("support", support({8: 10**6}, 8)).effect > 0.99
 
@@ -185,7 +221,7 @@ def test_positions() -> None:
     assert eighth.sentence.startswith("Element 0 (the first of 8) is")
     assert eighth.sentence.endswith("; by chance 12.5 %.")
     assert of("positions", positions([0.1, 0.1, 0.3, *[0.1] * 5])).sentence.startswith("Element 2 (the 3rd of 8) is")
-    assert of("positions", positions([1.0])).effect == 0  # the only element is always first
+    assert found("positions", positions([1.0])) is None  # the only element is always first
 
 
 def test_pairs() -> None:
@@ -208,7 +244,7 @@ def test_pairs() -> None:
     )
     assert finding.effect == pytest.approx(2 * (low - 0.5))
     equal = [pair(0, 1, 0.0), pair(1, 0, 0.01)]  # neither order: most ESVs are equal
-    assert of("pairs", equal).effect == 0
+    assert not of("pairs", equal).clear
     assert of("pairs", equal).sentence.endswith("by chance 50 %: no pair of elements is clear of chance.")
 
 
@@ -230,7 +266,7 @@ def test_needed() -> None:
     assert ". Class 1 needs most: 1.5 " in unnamed.sentence
     even = [*needed(0, [0, 400, 100, 0, 0]), *needed(1, [0, 399, 101, 0, 0])]  # which needs most, is chance
     assert of("needed", [*needed(None, [0, 799, 201, 0, 0]), *even]).sentence.endswith("4 would be needed.")
-    assert of("needed", [*needed(None, [0, 0, 0, 0, 9]), *needed(0, [0, 0, 0, 0, 9])]).effect == 0
+    assert not of("needed", [*needed(None, [0, 0, 0, 0, 9]), *needed(0, [0, 0, 0, 0, 9])]).clear
     alone = of("needed", [*needed(None, [250, 750, 0, 0, 0]), *needed(0, [250, 750, 0, 0, 0])])
     assert alone.sentence.startswith("0.8 of 4 elements are enough")
     assert " In 25 % of the videos the class prior alone reaches it. If all contributed alike" in alone.sentence
@@ -243,11 +279,19 @@ def test_discards_and_areas() -> None:
 
     finding = of("discards", [row("descending", 2, 0.2), row("random", 2, 0.6)])
     assert finding.sentence.startswith("Without the 2 of 5 elements with the largest ESVs the mean score is 0.200")
-    assert finding.effect == pytest.approx(0.5)
+    half = 0.1 * quantile(8, 1 - 0.05 / 2) / quantile(8, 0.95)  # both means have an interval
+    assert finding.sentence.endswith(f"; without 2 at random it is 0.600 ({0.6 - half:.3f} to {0.6 + half:.3f}).")
+    assert finding.effect == pytest.approx((0.4 - 2 * half) / (0.6 - half))
+    assert not of("discards", [row("descending", 2, 0.45), row("random", 2, 0.6)]).clear  # the other mean varies, too
     assert found("discards", [row("descending", 2, 0.2)]) is None
-    area = {"n_elements": 5, "videos": 9, "deletion_auc_low": 0.2, "deletion_auc_high": 0.3}
-    rows = [area | {"method": "esv", "deletion_auc": 0.25}, area | {"method": "random", "deletion_auc": 0.6}]
-    assert of("areas", rows).effect == pytest.approx(0.5)
+    esv = {"n_elements": 5, "videos": 9, "method": "esv", "deletion_auc": 0.25}
+    difference = {f"deletion_auc_minus_esv{end}": 0.35 + by for end, by in (("", 0), ("_low", -0.05), ("_high", 0.05))}
+    rows = [esv | dict.fromkeys(difference), esv | {"method": "random", "deletion_auc": 0.6} | difference]
+    area = of("areas", rows)
+    assert area.sentence.endswith(
+        "and 0.600 in the order of random values; difference +0.350 (95 % interval 0.300 to 0.400); by chance 0."
+    )
+    assert area.effect == pytest.approx(0.5)
     assert found("areas", rows[:1]) is None
 
 
@@ -262,8 +306,8 @@ def test_order() -> None:
     )
     assert finding.effect == pytest.approx(0.5)
     assert "raise the mean score" in of("order", row(-0.2)).sentence
-    assert of("order", row(0.02)).effect == 0
-    assert of("order", [row(0.3)[0] | {"low": None, "high": None}]).effect == 0  # one video
+    assert not of("order", row(0.02)).clear
+    assert not of("order", [row(0.3)[0] | {"low": None, "high": None}]).clear  # one video
 
 
 def test_confusions() -> None:
@@ -278,7 +322,7 @@ def test_confusions() -> None:
     low = float(exact_ends(40, 40, 6)[0])  # two classes, each taken for one of three others
     assert finding.effect == pytest.approx((low - 1 / 3) / (2 / 3))
     few = [row(index, 3, 3) for index in range(3)] + [row(index, (index + 1) % 3, 2) for index in range(3)]
-    assert of("confusions", few).effect == 0  # 3 of 5 for one of three: not among nine
+    assert not of("confusions", few).clear  # 3 of 5 for one of three: not among nine
     assert found("confusions", [row(0, 1, 4)]) is None  # too few to say anything
     assert found("confusions", rows, analyzed(classes=2)) is None  # there is one other class
 
@@ -296,7 +340,7 @@ def test_classes() -> None:
     low, high = map(float, exact_ends(10, 100, 3))
     assert f"{100 * low:.1f} to {100 * high:.1f} %, corrected for 3 comparisons)" in finding.sentence
     many = [row(each, 50, 100) for each in range(3)] + [row(3, 39, 100)]
-    assert of("classes", many).effect == 0  # alone it would differ from 47 %: not as the most extreme of four
+    assert not of("classes", many).clear  # alone it would differ from 47 %: not as the most extreme of four
     assert found("classes", rows[:1]) is None
     assert found("classes", rows, analyzed("predicted")) is None
     assert found("classes", [row(0, 0, 0), row(1, 0, 0)]) is None  # unlabelled
@@ -311,7 +355,7 @@ def test_profiles() -> None:
     assert finding.sentence.startswith("The part from 70 to 80 % of the sequence has 60 % of the absolute mean ESVs")
     factor = quantile(8, 1 - 0.05 / 4) / quantile(8, 0.95)  # four tenths, nine videos
     assert finding.effect == pytest.approx((0.6 - 0.01 * factor - 0.25) / 0.75)
-    assert of("profiles", [row(0, 0.01, 1.0), row(5, 0.02, 1.0)]).effect == 0
+    assert not of("profiles", [row(0, 0.01, 1.0), row(5, 0.02, 1.0)]).clear
     assert found("profiles", [row(0, 0.0), row(5, 0.0)]) is None
     assert found("profiles", [row(0, 0.1)]) is None
 
@@ -330,7 +374,7 @@ def test_interactions_and_marginals() -> None:
     others = [pair(0.0) | {"element_j": 2 + place} for place in range(9)]
     factor = quantile(8, 1 - 0.05 / 10) / quantile(8, 0.95)
     assert of("interactions", [pair(-0.5), *others]).effect == pytest.approx((0.5 - 0.1 * factor) / 2)
-    assert of("interactions", [pair(-0.12), *others]).effect == 0  # clear of 0 alone, not as the largest of ten
+    assert not of("interactions", [pair(-0.12), *others]).clear  # clear of 0 alone, not as the largest of ten
 
     def length(scale: int, mean: float, half: float | None = 0.01) -> dict[str, Any]:
         ends = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
@@ -339,7 +383,7 @@ def test_interactions_and_marginals() -> None:
     first = of("marginals", [length(1, 0.3), length(2, -0.1)])
     assert first.sentence.startswith("An element alone brings 75 % of what elements add over all 2 lengths")
     assert first.effect == pytest.approx((0.29 / 0.4 - 0.5) / 0.5)
-    assert of("marginals", [length(1, 0.3, 0.5), length(2, -0.1)]).effect == 0
+    assert not of("marginals", [length(1, 0.3, 0.5), length(2, -0.1)]).clear
     assert found("marginals", [length(1, 0.3, None), length(2, 0.1)]) is None
 
 
@@ -360,6 +404,8 @@ def test_replacements() -> None:
 
     def row(by: str, deletion: float, random: float | None, method: str = "esv") -> dict[str, Any]:
         ends = {"deletion_auc_low": deletion - 0.05, "deletion_auc_high": deletion + 0.05}
+        if random is not None:
+            ends |= {"random_auc_low": random - 0.01, "random_auc_high": random + 0.01}
         return {"n_elements": 6, "replaced_by": by, "method": method, "videos": 9, "deletion_auc": deletion,
                 "random_auc": random, **ends}  # fmt: skip
 
@@ -369,10 +415,13 @@ def test_replacements() -> None:
         "With the mean element in the place of elements, the area under the score is 0.300 if those with the largest "
         "of 6 ESVs are replaced first (95 % interval 0.2"
     )
-    assert finding.sentence.endswith(", corrected for 2 comparisons), and 0.600 in random order.")
-    factor = quantile(8, 1 - 0.05 / 2) / quantile(8, 0.95)
-    assert finding.effect == pytest.approx((0.6 - 0.3 - 0.05 * factor) / 0.6)
-    assert of("replacements", [row("mean", 0.545, 0.6), row("neighbor", 0.6, 0.6)]).effect == 0
+    factor = quantile(8, 1 - 0.05 / 4) / quantile(8, 0.95)  # of two kinds, both areas
+    assert finding.sentence.endswith(
+        f", corrected for 4 comparisons), and 0.600 in random order ({0.6 - 0.01 * factor:.3f} to "
+        f"{0.6 + 0.01 * factor:.3f})."
+    )
+    assert finding.effect == pytest.approx((0.3 - 0.06 * factor) / (0.6 - 0.01 * factor))
+    assert not of("replacements", [row("mean", 0.545, 0.6), row("neighbor", 0.6, 0.6)]).clear
     assert found("replacements", [row("removal", 0.1, 0.9)]) is None
 
 
@@ -393,7 +442,7 @@ def test_agreement() -> None:
     assert 0.6 < finding.effect < 0.7
     assert "occlusion rank the elements of a video in opposite orders" in of("agreement", rows[1:2]).sentence
     assert found("agreement", rows[2:]) is None
-    assert of("agreement", [row("esv", "occlusion", 0.05)]).effect == 0
+    assert not of("agreement", [row("esv", "occlusion", 0.05)]).clear
 
 
 def test_the_largest_of_several_tables_holds_for_all_of_them() -> None:
@@ -415,11 +464,14 @@ def test_the_largest_of_several_tables_holds_for_all_of_them() -> None:
         "interactions": [{"class": None, "n_elements": 2, "element_i": 0, "element_j": 1, "videos": 9, "mean": 0.35,
                           **ends}],
         "discards": [{"n_elements": 5, "method": "esv", "order": order, "discarded": 2, "videos": 9, "score": score,
-                      **ends} for order, score in (("descending", 0.35), ("random", 0.8))],
-        "areas": [{"n_elements": 5, "method": method, "videos": 9, "deletion_auc": area, "deletion_auc_low": 0.3,
-                   "deletion_auc_high": 0.4} for method, area in (("esv", 0.35), ("random", 0.8))],
+                      "low": score - 0.05, "high": score + 0.05}
+                     for order, score in (("descending", 0.35), ("random", 0.8))],
+        "areas": [{"n_elements": 5, "method": method, "videos": 9, "deletion_auc": area, "deletion_auc_minus_esv": 0.45,
+                   "deletion_auc_minus_esv_low": 0.4, "deletion_auc_minus_esv_high": 0.5}
+                  for method, area in (("esv", 0.35), ("random", 0.8))],
         "replacements": [{"n_elements": 5, "method": "esv", "replaced_by": "mean", "videos": 9, "deletion_auc": 0.35,
-                          "random_auc": 0.8, "deletion_auc_low": 0.3, "deletion_auc_high": 0.4}],
+                          "random_auc": 0.8, "deletion_auc_low": 0.3, "deletion_auc_high": 0.4, "random_auc_low": 0.75,
+                          "random_auc_high": 0.85}],
         "agreement": [{"n_elements": 4, "method_a": "esv", "method_b": "occlusion", "videos": 9, "spearman": 0.35,
                        "spearman_low": 0.3, "spearman_high": 0.4}],
         "needed": [{"class": None, "n_elements": 4, "elements": k, "videos": videos, "share": videos / 40}

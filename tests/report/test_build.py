@@ -17,7 +17,7 @@ import pytest
 from esv_ray.analysis.analyzed import open_output
 from esv_ray.analysis.compare import compare
 from esv_ray.analysis.facets.registry import FACETS
-from esv_ray.analysis.tables import analyze, tables_of_facets
+from esv_ray.analysis.tables import analyze
 from esv_ray.bench.outputs import Shape, write_output
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.models.saving import save_heads
@@ -27,7 +27,7 @@ from esv_ray.report.build import content_of, report
 from esv_ray.report.content import Fact, Report
 from esv_ray.report.facts import _lengths
 from esv_ray.report.page import page
-from esv_ray.report.sections import MOST_ROWS, READING, findings_of, of_few_lengths
+from esv_ray.report.sections import MOST_ROWS, READING, of_few_lengths
 from esv_ray.report.videos import video_html
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.facet_tables import HOSTILE
@@ -112,47 +112,6 @@ def test_numbers_are_those_of_the_analysis(outputs: dict[str, Path], compared: R
                     assert row[name] == str(value)
     (summary,) = (row for row in tables["summary"].to_pylist() if row["n_elements"] == 4)
     assert f"{100 * summary['accuracy']:.1f} % of {summary['labelled']} labelled" in (fact(compared, "Accuracy").text)
-
-
-@pytest.mark.slow
-def test_findings(tmp_path: Path) -> None:
-    """At most three, the largest first, one per facet, each with a figure; how many tables were compared is said."""
-    write_output(str(tmp_path / "out"), Shape(300, 6, 5, tables=("discards", "replacements")))
-    content = content_of(str(tmp_path / "out"))
-    assert len(content.findings) == 3
-    sizes = [finding.effect for finding in content.findings]
-    assert sizes == sorted(sizes, reverse=True)
-    assert len({finding.facet for finding in content.findings}) == len(sizes)
-    drawn = {section.name for section in content.sections if section.figure is not None}
-    assert {finding.facet for finding in content.findings} <= drawn
-    told = re.fullmatch(r"Of ([0-9]+) tables that can be compared with chance, ([0-9]+) are .*", content.findings_note)
-    assert told is not None
-    assert 3 <= int(told[2]) <= int(told[1]) <= len(drawn)
-    assert f"corrected for {told[1]} comparisons" in " ".join(each.sentence for each in content.findings)
-
-
-def test_no_finding_of_few_videos(compared: Report) -> None:
-    """What random features of 40 videos show is by chance, and the report says so."""
-    assert compared.findings == []
-    assert re.fullmatch(
-        r"Of [5-9] tables that can be compared with chance, none is clear of it\. The intervals hold .*",
-        compared.findings_note,
-    )
-    assert compared.findings_note in Tags(page(compared)).text
-
-
-def test_findings_say_which_videos_they_are_of(features: str, bundle: str, tmp_path: Path) -> None:
-    """Of several lengths a finding is of the main one."""
-    run(features, bundle, tmp_path / "out", "frames=[2,3]", "short=skip")
-    analyzed = open_output(str(tmp_path / "out"))
-    videos = analyzed.census.videos_of
-    assert len(videos) == 2
-    main = max(videos, key=lambda n: (videos[n], n))
-    with tables_of_facets(analyzed, [FACETS["support"], FACETS["positions"]]) as made:
-        found, _ = findings_of([(analyzed, each) for each in made])
-    assert len(found) == 2
-    for finding in found:
-        assert finding.sentence.endswith(f" This is of the {videos[main]} sequences with {main} elements.")
 
 
 @pytest.mark.slow
@@ -270,7 +229,13 @@ def test_tiny(bundle: str, tmp_path: Path) -> None:
     pq.write_table(make_table([1]), tmp_path / "f.parquet")
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     content = content_of(str(tmp_path / "out"))
-    text = " ".join(sentence for section in content.sections for sentence in section.sentences)
+    text = " ".join(
+        [*(sentence for section in content.sections for sentence in section.sentences), content.findings_note]
+    )
+    assert content.findings == []
+    assert content.findings_note.endswith(
+        "No finding is shown: there is no interval, which would need 3 videos that differ."
+    )
     assert "of 1 elements" not in text
     assert "1 classes" not in text
     assert "smallest at" not in text
@@ -424,7 +389,8 @@ def test_all_failed(bundle: str, tmp_path: Path) -> None:
     run(str(tmp_path / "f.parquet"), bundle, tmp_path / "out")
     content = content_of(str(tmp_path / "out"))
     assert (content.findings, content.videos, content.sections, content.notes) == ([], [], [], [])
-    assert content.notice == "No video has ESVs, so there are no tables, figures and videos."
+    assert content.findings_note == ""
+    assert content.notice == "No video has ESVs, so there are no findings, tables, figures and videos."
     assert fact(content, "Complete").state == "bad"
     assert fact(content, "Failed").state == "bad"
     assert fact(content, "Failed").text.startswith("2: ")

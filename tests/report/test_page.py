@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise, product
@@ -155,6 +156,7 @@ def test_a_table_without_a_figure_is_on_the_page(browser: Browser, tmp_path: Pat
     table = pa.table({"n_elements": [4, 8], "accuracy": [0.5, 0.25]})
     with opened(browser, with_table(tmp_path, table), width=700) as report:
         report.page.emulate_media(media="print")
+        assert Axe().run(report.page).response["violations"] == []
         section = report.page.locator("#facet-odd")
         assert section.locator("td:visible").all_inner_texts() == ["4", "0.5", "8", "0.25"]
         assert section.locator("details, .save").locator("visible=true").count() == 0
@@ -356,11 +358,60 @@ def test_prints(report: Opened) -> None:
     report.page.emulate_media(media="print", color_scheme="dark")
     svg = report.page.locator(".drawn .wide svg").first
     svg.evaluate("svg => { svg.setAttribute('height', 4 * svg.getAttribute('height')); }")
-    most = 195 / 25.4 * 96  # pixels of 195 mm: a higher figure would be cut through at the end of its page
+    most = 170 / 25.4 * 96  # pixels: with its texts, a higher figure would begin on the page after them
     assert svg.bounding_box()["height"] <= most + 1  # type: ignore[index]
     assert report.page.locator(".facet").first.evaluate("each => getComputedStyle(each).breakInside") == "avoid"
     assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert report.page.locator("nav, .tools, .scrub").evaluate_all("all => all.every(each => !each.checkVisibility())")
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_pages_of_paper_are_full(browser: Browser, tmp_path: Path, pictures: bool) -> None:
+    """A4 has two videos of two classes below the heading of their ranking, or four of one class (three with pictures).
+
+    A video is not torn, so one that does not fit leaves its place on the page before empty: less than half of it.
+    """
+    picture = BytesIO()
+    Image.new("RGB", (96, 96)).save(picture, "PNG")
+    film = [f"data:image/png;base64,{b64encode(picture.getvalue()).decode()}"] * 8 if pictures else []
+
+    def some(reason: str, count: int, *, wrong: bool) -> list[ShownVideo]:
+        made = [reports.video(f"{reason} {at}", wrong=wrong, seed=at) for at in range(count)]
+        return [ShownVideo(each, [reason], film, places={reason: at}) for at, each in enumerate(made, 1)]
+
+    videos = [*some("most misled", 2, wrong=True), *some("best", 3 if pictures else 4, wrong=False)]
+    content = replace(reports.report(["support"], videos), rankings=["most misled", "best"])
+    width, height = (round(millimeters / 25.4 * 96) for millimeters in (210 - 2 * 15, 297 - 2 * 16))
+    with opened(browser, save(tmp_path, content), width=width) as report:
+        report.page.emulate_media(media="print")
+        for start, end in (("#videos", "#video-1"), ("#videos .group >> nth=1", f"#video-{len(videos) - 1}")):
+            first = report.page.locator(start).bounding_box()
+            last = report.page.locator("article", has=report.page.locator(end)).bounding_box()
+            assert first is not None
+            assert last is not None
+            assert last["y"] + last["height"] - first["y"] <= height
+        overlapping = report.page.locator("svg.plot").evaluate_all("""svgs => svgs.filter(svg => {
+          const boxes = Array.from(svg.querySelectorAll('.f'), text => text.getBoundingClientRect());
+          const shown = boxes.filter(box => box.width);
+          return shown.some((box, at) => at && box.left < shown[at - 1].right);
+        }).length""")
+        assert overlapping == 0
+
+
+def test_no_heading_stands_alone_at_the_end_of_a_page(browser: Browser, tmp_path: Path) -> None:
+    """Nor does the line below it on videos that stand above, if a video follows; the notes follow the last video."""
+    videos = [
+        ShownVideo(reports.video("a"), ["best", "worst"], places={"best": 1, "worst": 1}),
+        ShownVideo(reports.video("b"), ["worst"], places={"worst": 2}),
+        ShownVideo(reports.video("c"), ["best", "odd"], places={"best": 2, "odd": 1}),
+    ]
+    content = replace(reports.report(["support"], videos), rankings=["best", "worst", "odd"])
+    with opened(browser, save(tmp_path, content)) as report:
+        report.page.emulate_media(media="print")
+        after = "all => all.map(each => getComputedStyle(each).breakAfter)"
+        assert report.page.locator(".earlier").evaluate_all(after) == ["avoid", "auto"]
+        assert set(report.page.locator("h2, h3, h4").evaluate_all(after)) == {"avoid"}
+        assert report.page.locator("#notes").evaluate("each => getComputedStyle(each).breakBefore") == "auto"
 
 
 def test_hostile_texts_stay_text(browser: Browser, tmp_path: Path) -> None:

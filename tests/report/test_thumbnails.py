@@ -83,8 +83,8 @@ def test_a_video_with_missing_and_damaged_pictures(tmp_path: Path) -> None:
     (urls, none), notes = thumbnails(media_at(tmp_path), [video, reports.video("\x1b[31mabsent", 4)], MOST)
     assert [url is not None for url in urls] == [True, False, False, False]
     assert none == []
-    assert "1 frames have no picture" in notes[0]
-    assert "2 files cannot be shown" in notes[0]
+    assert "no picture of 1 frame;" in notes[0]
+    assert "2 files not shown: " in notes[0]
     assert "expected pictures" in notes[1]
     assert "\x1b" not in notes[1]
 
@@ -107,6 +107,17 @@ def test_the_total_is_bounded(tmp_path: Path) -> None:
     some, notes = thumbnails(media_at(tmp_path), videos, size // 2)
     assert some == [*whole[:2], [], [], []]
     assert notes == ["pictures of 3 videos are left out: the report would be too large"]
+
+
+def test_notes_on_missing_pictures_are_few(tmp_path: Path) -> None:
+    """A folder with pictures of half of the videos: the first notes, and how many others there are."""
+    videos = [reports.video(f"v{number}", 2) for number in range(12)]
+    for video in videos[::2]:
+        folder_of(tmp_path, video.video_id, {frame: png(8, 1) for frame in video.frame_index.tolist()})
+    urls, notes = thumbnails(media_at(tmp_path), videos, MOST)
+    assert [len(each) for each in urls] == [2, 0] * 6
+    assert [note.partition(":")[0] for note in notes] == [
+        "v1", "v3", "v5", "3 more videos without some or all pictures, as these"]  # fmt: skip
 
 
 def test_of_long_videos_the_most_influential_elements_have_pictures() -> None:

@@ -101,7 +101,7 @@ def report(
         findings=[
             Finding("support", "4.1 of 8 elements lower the score of the right class (95 %: 4.0 to 4.2).", 0.6),
             Finding("positions", "The last element supports most in 31 % of videos; by chance 12.5 %.", 0.4),
-            Finding("classes", "Class “Putting something on the edge of something” needs two elements.", 0.2),
+            Finding("classes", "Class “Putting something on the edge of something” needs two elements.", -0.1),
         ],
         sections=[section(facet) for facet in facets],
         videos=list(videos) or some_videos(),

@@ -75,9 +75,8 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     ]
     compared = len(rows) * tables
     found = []
-    ends = means_of_several(rows, "spearman", compared, "spearman_low", "spearman_high")
+    ends = means_of_several(rows, "spearman", compared, "spearman_low", "spearman_high", least=-1.0, most=1.0)
     for row, (low, high) in zip(rows, ends, strict=True):
-        low, high = (None, None) if low is None or high is None else (max(-1.0, low), min(1.0, high))
         (other,) = {row["method_a"], row["method_b"]} - {"esv"}
         how = "alike" if row["spearman"] > 0 else "in opposite orders"
         sentence = (

@@ -8,7 +8,7 @@ from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bounded
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
+from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, signed, within
 from esv_ray.analysis.figures.wording import method_name
 
 MEASURES = ("deletion_auc", "insertion_auc", "comprehensiveness", "sufficiency", "average_drop", "monotonicity")
@@ -100,13 +100,14 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     esv, random = of_method.get("esv"), of_method.get("random")
     if esv is None or random is None:
         return None
-    ((low, high),) = means_of_several([esv], "deletion_auc", tables, "deletion_auc_low", "deletion_auc_high")
+    name, area = "deletion_auc_minus_esv", random["deletion_auc"]
+    ((low, high),) = means_of_several([random], name, tables, f"{name}_low", f"{name}_high")  # paired by video
     sentence = (
         f"The area under the score is {plain(esv['deletion_auc'])} if the elements with the largest ESVs are taken "
-        f"away first{within(low, high, 3, compared=tables)}, and {plain(random['deletion_auc'])} in the order of "
-        "random values."
+        f"away first, and {plain(area)} in the order of random values; difference {signed(random[name])}"
+        f"{within(low, high, 3, compared=tables)}; by chance 0."
     )
-    return Finding(FACET.name, sentence, effect(low, high, random["deletion_auc"]))
+    return Finding(FACET.name, sentence, effect(low, high, 0.0, least=area - 1, most=area))
 
 
 FACET = Facet(

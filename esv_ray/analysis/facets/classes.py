@@ -12,7 +12,6 @@ from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.measures import CONCENTRATION, MEASURES, bounded, error_of, measure
 from esv_ray.analysis.facets.words import (
     Row,
-    by_chance,
     class_name,
     counted,
     joined,
@@ -20,6 +19,7 @@ from esv_ray.analysis.facets.words import (
     other_lengths,
     percent,
     plain,
+    rounded,
     short_name,
     signed,
     within_percent,
@@ -138,9 +138,9 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     top = max(range(len(rows)), key=sizes.__getitem__)
     row = rows[top]
     sentence = (
-        f"{short_name(row['class'], analyzed, first=True)} is recognized in {percent(row['accuracy'])} of its "
+        f"{short_name(row['class'], analyzed, first=True)} is recognized in {rounded(row['accuracy'])} of its "
         f"{counted(row['labelled'], 'video')}{within_percent(*ends[top], compared=compared)}; all classes together "
-        f"in {by_chance(overall)}."
+        f"in {rounded(overall)}."
     )
     return Finding(FACET.name, sentence, sizes[top])
 

@@ -8,13 +8,13 @@ from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Counts, Facet, Page, Values
 from esv_ray.analysis.facets.finding import Finding, effect, exact_ends
 from esv_ray.analysis.facets.words import (
-    by_chance,
     class_name,
     counted,
     joined,
     more,
     of_main_length,
     other_lengths,
+    rounded,
     short_name,
     signed,
     within_percent,
@@ -88,7 +88,7 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
         f"{row['videos']:,} of the {counted(all_wrong, 'misclassified video')} of "
         f"{short_name(row['label'], analyzed)} {'is' if row['videos'] == 1 else 'are'} taken for "
         f"{short_name(row['predicted'], analyzed)}"
-        f"{within_percent(lows[top], highs[top], compared=compared)}; by chance {by_chance(1 / others)}."
+        f"{within_percent(lows[top], highs[top], compared=compared)}; by chance {rounded(1 / others)}."
     )
     return Finding(FACET.name, sentence, sizes[top])
 

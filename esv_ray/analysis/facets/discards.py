@@ -6,9 +6,9 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
-from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
+from esv_ray.analysis.facets.finding import Finding, effect_between, means_of_several
 from esv_ray.analysis.facets.measures import bounded
-from esv_ray.analysis.facets.words import of_main_length, other_lengths, plain, within
+from esv_ray.analysis.facets.words import beside, of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import RANKED, method_name, method_place, order_name, order_place
 
 _QUERY = f"""
@@ -61,12 +61,14 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     chosen, random = at_half.get("descending"), at_half.get("random")
     if chosen is None or random is None:
         return None
-    ((low, high),) = means_of_several([chosen], "score", tables)
+    compared = 2 * tables
+    (low, high), (least, most) = means_of_several([chosen, random], "score", compared, least=0.0, most=1.0)
     sentence = (
         f"Without the {half} of {n} elements with the largest ESVs the mean score is {plain(chosen['score'])}"
-        f"{within(low, high, 3, compared=tables)}; without {half} at random it is {plain(random['score'])}."
+        f"{within(low, high, 3, compared=compared)}; without {half} at random it is {plain(random['score'])}"
+        f"{beside(least, most, 3)}."
     )
-    return Finding(FACET.name, sentence, effect(low, high, random["score"]))
+    return Finding(FACET.name, sentence, effect_between((low, high), (least, most)))
 
 
 FACET = Facet(

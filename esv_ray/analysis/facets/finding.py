@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,33 +23,63 @@ class Finding:
     Attributes:
         facet: name of the table, and of its figure.
         sentence: with numbers and, where there is one, the interval.
-        effect: from 0 to 1: how far the share or score is from what chance would give, as a part of the largest
-            distance possible; the end of the 95 % interval that is nearer to chance counts. 0: none.
+        effect: at most 1: how far the share or score is from what chance would give (`effect`); 0 or below: not clear
+            of chance.
     """
 
     facet: str
     sentence: str
     effect: float
 
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out what chance would give."""
+        return self.effect > 0
+
 
 def effect(low: float | None, high: float | None, chance: float, *, least: float = 0.0, most: float = 1.0) -> float:
-    """Return the size of an effect from 0 to 1, by the end of an interval that is nearer to chance.
+    """Return the size of an effect, at most 1, by the end of an interval that is nearer to chance.
 
-    0: the interval holds the value that chance gives, or there is no interval. 1: all of it is at `least` or `most`.
-    By that end, and not by the mean, a group of few videos does not come first because it is small.
+    It is the distance of this end from chance, as a part of the largest distance possible. 1: all of the interval is at
+    `least` or `most`. 0 or below: the interval holds the value that chance gives, and goes so far beyond it. By that
+    end, and not by the mean, a group of few videos does not come first because it is small.
 
     Args:
-        low, high: the 95 % interval, or None.
+        low, high: the 95 % interval, or None. An end at `least` or `most` is none, as that of an interval with one end.
         chance: the value by chance.
         least, most: the smallest and the largest value possible.
+
+    Returns:
+        The size; minus infinity if there is no interval, or one without ends.
     """
     if low is None or high is None or not all(map(math.isfinite, (low, high, chance))):
-        return 0.0
-    if low > chance:
-        return min(1.0, (low - chance) / (most - chance)) if most > chance else 0.0
-    if high < chance:
-        return min(1.0, (chance - high) / (chance - least)) if chance > least else 0.0
-    return 0.0
+        return -math.inf
+    above = (low - chance) / (most - chance) if least < low and chance < most else -math.inf
+    below = (chance - high) / (chance - least) if high < most and least < chance else -math.inf
+    return min(1.0, max(above, below))
+
+
+def effect_between(
+    ends: tuple[float | None, float | None],
+    others: tuple[float | None, float | None],
+    *,
+    least: float = 0.0,
+    most: float = 1.0,
+) -> float:
+    """Return the size of an effect where the value by chance is itself a mean with an interval.
+
+    It is measured between the nearer ends of both intervals. If both hold together at a level, so does the result.
+
+    Args:
+        ends: the interval of the mean, or None.
+        others: that of the mean by chance, or None.
+        least, most: the smallest and the largest value possible.
+    """
+    lower, upper = others
+    if lower is None or upper is None:
+        return -math.inf
+    above = effect(ends[0], most, upper, least=least, most=most)
+    return max(above, effect(least, ends[1], lower, least=least, most=most))
 
 
 def exact_ends(successes: npt.ArrayLike, trials: npt.ArrayLike, compared: int) -> tuple[FloatArray, FloatArray]:
@@ -94,7 +125,14 @@ def shares_of_several(
 
 
 def means_of_several(
-    rows: Sequence[Mapping[str, Any]], mean: str, compared: int, low: str = "low", high: str = "high"
+    rows: Sequence[Mapping[str, Any]],
+    mean: str,
+    compared: int,
+    low: str = "low",
+    high: str = "high",
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
 ) -> list[tuple[float, float] | tuple[None, None]]:
     """Return the intervals of means among which the largest is looked for: all hold together at 95 %.
 
@@ -102,13 +140,16 @@ def means_of_several(
         rows: of a table, with `videos`.
         mean, low, high: columns; without an interval there is none.
         compared: number of means, of these rows and of others.
+        least, most: the smallest and the largest value possible, which no end exceeds.
     """
-    return [
-        (None, None)
-        if row[low] is None or row[high] is None
-        else for_several(row[mean], row[low], row[high], row["videos"], compared)
-        for row in rows
-    ]
+    intervals: list[tuple[float, float] | tuple[None, None]] = []
+    for row in rows:
+        if row[low] is None or row[high] is None:
+            intervals.append((None, None))
+            continue
+        ends = for_several(row[mean], row[low], row[high], row["videos"], compared)
+        intervals.append((max(least, ends[0]), min(most, ends[1])))
+    return intervals
 
 
 def mean_with_interval(
@@ -125,7 +166,10 @@ def mean_with_interval(
         least, most: the range of the values.
         compared: number of such means, among which the largest is looked for.
     """
-    known = [(value, count) for value, count in counts if count]
+    videos_of: Counter[int] = Counter()
+    for value, count in counts:  # a value may come several times, for groups of videos
+        videos_of[value] += count
+    known = [(value, count) for value, count in videos_of.items() if count]
     total = sum(count for _, count in known)
     mean = sum(value * count for value, count in known) / total
     if total < FEWEST:
@@ -140,6 +184,10 @@ def mean_with_interval(
 
 
 def largest(findings: Sequence[Finding], most: int) -> list[Finding]:
-    """Return the findings with the largest effects; of equal ones the first. Those without an effect are left out."""
-    found = [finding for finding in findings if finding.effect > 0]
+    """Return the findings with the largest effects; of equal ones the first.
+
+    So those that are clear of chance come first, then those whose intervals come nearest to leaving it out. Those
+    without an interval are left out.
+    """
+    found = [finding for finding in findings if finding.effect > -math.inf]
     return sorted(found, key=lambda finding: -finding.effect)[:most]

@@ -88,7 +88,8 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
         sentence = (
             f"{capitalized(place_name(row['element_i'], n))} and {place_name(row['element_j'], n)} say "
             f"{'more' if row['mean'] > 0 else 'less'} together "
-            f"than apart: mean interaction {signed(row['mean'], 4)}{within(low, high, 4, compared=compared)}."
+            f"than apart: mean interaction {signed(row['mean'], 4)}{within(low, high, 4, compared=compared)}; by "
+            "chance 0."
         )
         found.append(Finding(FACET.name, sentence, effect(low, high, 0.0, least=-_LARGEST, most=_LARGEST)))
     return max(found, key=lambda each: each.effect, default=None)

@@ -10,12 +10,11 @@ from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import bin_of, percentile
 from esv_ray.analysis.facets.words import (
     Row,
-    by_chance,
     joined,
     more,
     of_main_length,
     other_lengths,
-    percent,
+    rounded,
     signed,
     within_percent,
     without_esvs,
@@ -82,8 +81,8 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     low, high = sorted(min(1.0, abs(end) / total) for end in (least, most))
     low = 0.0 if least < 0 < most else low
     sentence = (
-        f"An element alone brings {percent(abs(first['mean']) / total)} of what elements add over all {n} lengths"
-        f"{within_percent(low, high, compared=tables)}; if all lengths did the same, {by_chance(1 / n)}."
+        f"An element alone brings {rounded(abs(first['mean']) / total)} of what elements add over all {n} lengths"
+        f"{within_percent(low, high, compared=tables)}; if all lengths did the same, {rounded(1 / n)}."
     )
     return Finding(FACET.name, sentence, effect(low, high, 1 / n))
 

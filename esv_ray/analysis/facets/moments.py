@@ -9,12 +9,12 @@ from esv_ray.analysis.facets.facet import Facet, Page, Share, Values
 from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.measures import bounded
 from esv_ray.analysis.facets.words import (
-    by_chance,
     joined,
     of_main_length,
     other_lengths,
     percent,
     plain,
+    rounded,
     span,
     within_percent,
     without_esvs,
@@ -71,8 +71,8 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
         return None
     ((low, high),) = shares_of_several([row], "pointing", "videos", tables)
     sentence = (
-        f"The element with the largest ESV is in the marked key moment in {percent(row['pointing'])} of videos"
-        f"{within_percent(low, high, compared=tables)}; by chance in {by_chance(row['by_chance'])}."
+        f"The element with the largest ESV is in the marked key moment in {rounded(row['pointing'])} of videos"
+        f"{within_percent(low, high, compared=tables)}; by chance in {rounded(row['by_chance'])}."
     )
     return Finding(FACET.name, sentence, effect(low, high, row["by_chance"]))
 

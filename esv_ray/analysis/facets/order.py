@@ -83,7 +83,8 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     does = "lower" if row["difference"] >= 0 else "raise"
     sentence = (
         f"Random orders of the {n} elements {does} the mean score from {plain(row['score'])} to "
-        f"{plain(row['shuffled_score'])}; difference {signed(-row['difference'])}{_fall(low, high, tables)}."
+        f"{plain(row['shuffled_score'])}; difference {signed(-row['difference'])}{_fall(low, high, tables)}; by "
+        "chance 0."
     )
     size = effect(low, high, 0.0, least=row["score"] - 1, most=row["score"])
     return Finding(FACET.name, sentence, size)

@@ -18,6 +18,7 @@ from esv_ray.analysis.facets.words import (
     of_main_length,
     other_lengths,
     percent,
+    rounded,
     span,
     within_percent,
     without_esvs,
@@ -118,7 +119,7 @@ def _sentence(row: Row, n: int, compared: int) -> str:
     """Return in how many videos the clearest pair has this order, and whether this is clear of chance."""
     sentence = (
         f"{capitalized(place_name(row['element_i'], n))} has a larger ESV than "
-        f"{place_name(row['element_j'], n)} in {percent(row['share'])} of {counted(row['videos'], 'video')}"
+        f"{place_name(row['element_j'], n)} in {rounded(row['share'])} of {counted(row['videos'], 'video')}"
         f"{within_percent(row['low'], row['high'], compared=compared)}; by chance 50 %"
     )
     return f"{sentence}." if _is_clear(row) else f"{sentence}: no pair of elements is clear of chance."

@@ -9,7 +9,6 @@ from esv_ray.analysis.facets.facet import Counts, Facet, Page, Share
 from esv_ray.analysis.facets.finding import Finding, effect, shares_of_several
 from esv_ray.analysis.facets.words import (
     Row,
-    by_chance,
     capitalized,
     counted,
     joined,
@@ -17,6 +16,7 @@ from esv_ray.analysis.facets.words import (
     of_main_length,
     other_lengths,
     percent,
+    rounded,
     span,
     within_percent,
     without_esvs,
@@ -50,7 +50,7 @@ def page(table: pa.Table, analyzed: Analyzed) -> Page:
             f"The most supporting of {n} elements is most often {place_name(first['element'], n)} "
             f"({percent(first['most_supporting'], 1)} of videos), the most distracting one "
             f"{place_name(last['element'], n)} ({percent(last['most_distracting'], 1)}); by chance each would have "
-            f"{by_chance(1 / n)}.{'' if _found(rows, n).effect else ' No element is clear of chance.'}",
+            f"{rounded(1 / n)}.{'' if _found(rows, n).clear else ' No element is clear of chance.'}",
             *_tied(first),
         ],
         ("element", "most supporting", "95 %", "most distracting", "95 %"),
@@ -84,7 +84,7 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     if not table.num_rows:
         return None
     n, of_length = of_main_length(table, analyzed)
-    return _found(of_length.to_pylist(), n, tables)
+    return _found(of_length.to_pylist(), n, tables) if n > 1 else None
 
 
 def _found(rows: list[Row], n: int, tables: int = 1) -> Finding:
@@ -93,8 +93,8 @@ def _found(rows: list[Row], n: int, tables: int = 1) -> Finding:
         Finding(
             FACET.name,
             f"{capitalized(place_name(row['element'], n))} is the {name.replace('_', ' ')} one in "
-            f"{percent(row[name])} of {counted(row['videos'], 'video')}{within_percent(*ends, compared=compared)}; by "
-            f"chance {by_chance(1 / n)}.",
+            f"{rounded(row[name])} of {counted(row['videos'], 'video')}{within_percent(*ends, compared=compared)}; by "
+            f"chance {rounded(1 / n)}.",
             effect(ends[0], 1.0, 1 / n),
         )
         for name in _KINDS

@@ -10,11 +10,10 @@ from esv_ray.analysis.facets.facet import Facet, Page
 from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
 from esv_ray.analysis.facets.measures import MEASURES, NAMES, PLACES
 from esv_ray.analysis.facets.words import (
-    by_chance,
     joined,
     of_main_length,
     other_lengths,
-    percent,
+    rounded,
     signed,
     span,
     within_percent,
@@ -82,8 +81,8 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
         sides = _sizes(least, most)
         low, high = (None, None) if sides is None else (min(1.0, side * count / total) for side in sides)
         sentence = (
-            f"The part from {_tenth(row['place'])} of the sequence has {percent(share)} of the absolute mean ESVs"
-            f"{within_percent(low, high, compared=compared)}, with {by_chance(chance)} of the elements."
+            f"The part from {_tenth(row['place'])} of the sequence has {rounded(share)} of the absolute mean ESVs"
+            f"{within_percent(low, high, compared=compared)}, with {rounded(chance)} of the elements."
         )
         found.append(Finding(FACET.name, sentence, effect(low, 1.0, chance)))
     return max(found, key=lambda each: each.effect)

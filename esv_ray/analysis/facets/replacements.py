@@ -6,9 +6,9 @@ import pyarrow as pa
 
 from esv_ray.analysis.analyzed import Analyzed
 from esv_ray.analysis.facets.facet import Facet, Page, Values
-from esv_ray.analysis.facets.finding import Finding, effect, means_of_several
+from esv_ray.analysis.facets.finding import Finding, effect_between, means_of_several
 from esv_ray.analysis.facets.measures import bounded
-from esv_ray.analysis.facets.words import joined, of_main_length, other_lengths, plain, within
+from esv_ray.analysis.facets.words import beside, joined, of_main_length, other_lengths, plain, within
 from esv_ray.analysis.figures.wording import method_name, method_place
 
 REPLACED_BY = {"removal": "left out", "neighbor": "neighbor repeated", "mean": "mean element"}
@@ -110,17 +110,20 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
         for row in of_length.to_pylist()
         if row["method"] == "esv" and row["replaced_by"] in _INSTEAD and row["random_auc"] is not None
     ]
-    compared = len(rows) * tables
-    columns = ("deletion_auc_low", "deletion_auc_high")
+    compared = 2 * len(rows) * tables
+    by_esv, at_random = (
+        means_of_several(rows, name, compared, f"{name}_low", f"{name}_high", least=0.0, most=1.0)
+        for name in ("deletion_auc", "random_auc")
+    )
     found = []
-    for row, (low, high) in zip(rows, means_of_several(rows, "deletion_auc", compared, *columns), strict=True):
-        low, high = (None, None) if low is None or high is None else (max(0.0, low), min(1.0, high))
+    for row, (low, high), (least, most) in zip(rows, by_esv, at_random, strict=True):
         sentence = (
             f"With {_INSTEAD[row['replaced_by']]} in the place of elements, the area under the score is "
             f"{plain(row['deletion_auc'])} if those with the largest of {n} ESVs are replaced first"
-            f"{within(low, high, 3, compared=compared)}, and {plain(row['random_auc'])} in random order."
+            f"{within(low, high, 3, compared=compared)}, and {plain(row['random_auc'])} in random order"
+            f"{beside(least, most, 3)}."
         )
-        found.append(Finding(FACET.name, sentence, effect(low, high, row["random_auc"])))
+        found.append(Finding(FACET.name, sentence, effect_between((low, high), (least, most))))
     return max(found, key=lambda each: each.effect, default=None)
 
 

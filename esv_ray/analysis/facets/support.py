@@ -69,7 +69,7 @@ def finding(table: pa.Table, analyzed: Analyzed, tables: int = 1) -> Finding | N
     does = ("raise" if raises else "lower") + ("s" if n == 1 else "")
     sentence = (
         f"On average {shown:.1f} of {counted(n, 'element')} {does} the {_score(analyzed)} of "
-        f"{class_in_words(analyzed)}{within(*ends, compared=tables)}."
+        f"{class_in_words(analyzed)}{within(*ends, compared=tables)}; by chance {n / 2:g}."
     )
     return Finding(FACET.name, sentence, effect(low, high, n / 2, most=n))
 

@@ -113,8 +113,8 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def by_chance(share: float) -> str:
-    """Return a share that chance gives in percent, as exact as the ends of intervals beside it: `12.5 %`, `25 %`."""
+def rounded(share: float) -> str:
+    """Return a share in percent, as exact as the ends of intervals beside it: `12.5 %`, `25 %`."""
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
@@ -134,6 +134,11 @@ def within(low: float | None, high: float | None, digits: int = 2, *, compared: 
     if low is None or high is None:
         return ""
     return f" (95 % interval {low:.{digits}f} to {high:.{digits}f}{_of_all(compared)})"
+
+
+def beside(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return a second interval of a sentence, of the level of the first; "" if there is none."""
+    return "" if low is None or high is None else f" ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def within_percent(low: float | None, high: float | None, *, compared: int = 1) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from esv_ray.show.chart import check_figures
-from esv_ray.show.text import printable, quoted
+from esv_ray.show.text import ClassText, distinct, printable, quoted
 from esv_ray.show.theme import LIGHT, Theme
 
 WIDE, NARROW = 760, 328
 """Widths of figures in pixels: of a page or a paper, and of a phone 360 pixels wide."""
+_MOST_NAME = 300  # characters of a class name: eight lines on a phone
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,16 @@ class Look:
         return max(80, (self.column if small else self.inner) - axis)
 
     def class_name(self, class_id: int | None) -> str:
-        """Return a class in words, whole: its name, or its id; `all classes` for None."""
+        """Return a class in words: its name, or its id; `all classes` for None.
+
+        Names are whole, unless one alone would fill a screen.
+        """
         if class_id is None:
             return "all classes"
-        name = self.names[class_id] if self.names is not None and 0 <= class_id < len(self.names) else ""
+        names = self.names or ()
+        name = names[class_id] if 0 <= class_id < len(names) else ""
+        if len(name) > _MOST_NAME:
+            return distinct([ClassText(name, class_id)], _MOST_NAME, names)[0]
         return printable(name).strip() or f"class {class_id}"
 
     def class_quoted(self, class_id: int | None) -> str:

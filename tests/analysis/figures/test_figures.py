@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from esv_ray.analysis.figures.files import figure_files
-from esv_ray.analysis.figures.look import NARROW, WIDE
+from esv_ray.analysis.figures.look import NARROW, WIDE, Look
 from esv_ray.analysis.figures.recolor import darkened, hexadecimal
 from esv_ray.analysis.figures.registry import CHARTS, draw
 from esv_ray.errors import DataError
@@ -228,3 +228,14 @@ def test_colors_differ_in_gray() -> None:
             steps = np.diff(shades)
             assert (steps > 0).all() or (steps < 0).all()
             assert abs(shades[0] - shades[-1]) > 100
+
+
+def test_a_class_name_does_not_fill_a_screen() -> None:
+    """Names of 300 characters are whole; longer ones are cut, and those that then look alike get their ids."""
+    whole = "x" * 300
+    look = Look([whole, "W" * 3000, "W" * 3000, "\N{WHITE SMILING FACE}" * 9])
+    assert look.class_name(0) == whole
+    first, second = look.class_name(1), look.class_name(2)
+    assert first.endswith(" (1)")
+    assert second.endswith(" (2)")
+    assert max(len(first), len(second)) <= 300
