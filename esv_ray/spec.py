@@ -34,7 +34,7 @@ from esv_ray.spec_values import (
     Text,
     Whole,
     bytes_or_auto,
-    digits,
+    class_choices,
     one_or_many,
     share_or_auto,
     whole_number,
@@ -166,7 +166,6 @@ class ClusterSpec(Frozen):
         return self.model_copy(update={"address": address})
 
 
-ClassChoice = int | str
 # Sorted, each once: the order has no meaning and must not change the fingerprint of the job.
 Labels = Annotated[
     tuple[Whole, ...], BeforeValidator(one_or_many), AfterValidator(lambda labels: tuple(sorted(set(labels))))
@@ -201,6 +200,7 @@ class JobSpec(Frozen):
         columns: names of the feature table's columns that differ from its own.
         sampling: which frames are sampled: the middle one of each of n segments, or one at random.
         code: Python packages whose code may run to build the model; results do not depend on it.
+        classes: whose ESVs are kept; a job replaces the names of classes by their ids when it is checked.
         unlabelled: labels that mark videos without a label, such as -1 or 255.
         methods: methods of attribution: `esv`, and others for comparison.
         tables: tables that are written beside the videos and their ESVs.
@@ -216,7 +216,7 @@ class JobSpec(Frozen):
     sampling: Literal["uniform", "jittered"] = "uniform"
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
     unlabelled: Labels = ()
-    classes: tuple[ClassChoice, ...] = ("label", "predicted")
+    classes: Annotated[tuple[int | str, ...], BeforeValidator(class_choices)] = ("label", "predicted")
     methods: Annotated[tuple[MethodName, ...], BeforeValidator(one_or_many), AfterValidator(_with_esv)] = ("esv",)
     tables: Annotated[tuple[Table, ...], BeforeValidator(one_or_many), AfterValidator(_each_once)] = ()
     variations: Annotated[VariationSpec, BeforeValidator(section)] = VariationSpec()
@@ -263,35 +263,6 @@ class JobSpec(Frozen):
                 f"{self.estimator.kind}; set it, with at most about 16 frames, or leave interactions out"
             )
         return self
-
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _classes(cls, value: object) -> object:
-        choices: list[Any] = [
-            whole_number(choice, "class ids") if isinstance(choice, float) else choice for choice in one_or_many(value)
-        ]
-        for choice in choices:
-            number = isinstance(choice, int) and not isinstance(choice, bool)
-            if number and choice < 0:
-                raise ValueError(f"a class id is >= 0, got {choice}")
-            is_keyword = isinstance(choice, str) and (
-                choice in ("label", "predicted", "all") or top_k(choice) is not None
-            )
-            if not number and not is_keyword:
-                raise ValueError(
-                    f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}; for a class name, "
-                    "give its id, which classes.csv of the model has"
-                )
-        if not choices:
-            raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
-        return tuple(dict.fromkeys(choices))
-
-
-def top_k(choice: str) -> int | None:
-    """Return K of a class choice ``top:K``, or None."""
-    head, _, count = choice.partition(":")
-    k = digits(count) if head == "top" else None
-    return k if k else None
 
 
 _Spec = TypeVar("_Spec", bound=Frozen)
