@@ -159,7 +159,7 @@ def _class_choice(choice: object) -> int | str:
             raise ValueError(f"a class id is >= 0, got {choice}")
         return choice
     if not isinstance(choice, str):
-        raise ValueError(f"expected {_CLASSES}, got {choice!r:.60}; put a name that YAML reads as something else in quotes")
+        raise ValueError(f"expected {_CLASSES}, got {choice!r:.60}; put a name that is no text to YAML in quotes")
     if not choice.strip() or (choice.startswith("top:") and top_k(choice) is None):
         raise ValueError(f"expected {_CLASSES}, got {choice!r:.60}")
     number = digits(choice)

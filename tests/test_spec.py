@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from esv_ray.errors import DataError, EsvError, SpecError
 from esv_ray.spec import ComputeSpec, EstimatorSpec, JobSpec, fingerprint, job_keys, load_spec
-from esv_ray.spec_values import top_k
 from esv_ray.spec_train import TrainSpec, load_train_spec
+from esv_ray.spec_values import top_k
 from tests.support.specs import SECTIONS, at
 
 NEEDED = {"features": "/data/f", "model": "/data/m", "output": "/data/o"}
@@ -495,7 +495,7 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
             None,
             "label",
         ),
-        *(("classes", [value], "put a name that YAML reads as something else in quotes") for value in (True, None, [0])),
+        *(("classes", [value], "put a name that is no text to YAML in quotes") for value in (True, None, [0])),
         ("classes", 1.5, "class ids"),
         pytest.param(
             "classes",

@@ -69,7 +69,9 @@ def test_a_class_that_is_not_there(model: VideoModel, given: int | str, says: st
 def test_names_without_a_meaning_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"classes: 2 classes have the name 'crane': \[0, 2\]; give the id"):
         chosen(named(tmp_path / "shared", ("crane", "dog", "crane")), "crane")
-    says = "classes: expected label, predicted, all, top:K, or a class id, since the model has no class names, got 'dog'"
+    says = (
+        "classes: expected label, predicted, all, top:K, or a class id, since the model has no class names, got 'dog'"
+    )
     with pytest.raises(SpecError, match=says):
         chosen(named(tmp_path / "nameless", None), "dog")
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.input.faults import RecordError
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.damage import parsing
-from esv_ray.input.sources.records import MOST_BYTES, Frames, RecordError
+from esv_ray.input.sources.records import MOST_BYTES, Frames
 from esv_ray.input.sources.request import Layout
 
 _MOST_DIMENSIONS = 32
