@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
@@ -266,15 +267,17 @@ class JobSpec(Frozen):
 
 
 _Spec = TypeVar("_Spec", bound=Frozen)
-Source = str | Mapping[str, Any] | None
+Source = str | PathLike[str] | Mapping[str, Any] | None
 
 
-def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> JobSpec:
+def load_spec(
+    source: Source = None, overrides: str | Iterable[str] = (), *, code: str | Collection[str] = ()
+) -> JobSpec:
     """Load and validate a job spec.
 
     Args:
         source: location of a YAML file, or its content as a mapping, or None: overrides only.
-        overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML.
+        overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML; one or several.
         code: names of packages that are added to those of the spec.
 
     Raises:
@@ -283,7 +286,19 @@ def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Ite
     """
     spec = load_as(JobSpec, source, overrides)
     places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
-    return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
+    return spec.model_copy(update={**places, "code": with_consent(spec.code, code)})
+
+
+def with_consent(own: Sequence[str], code: object) -> tuple[str, ...]:
+    """Return the packages of a spec and those that the caller adds, each once.
+
+    Raises:
+        SpecError: one is not the name of a package.
+    """
+    try:
+        return tuple(dict.fromkeys((*own, *check_packages(code))))
+    except ValueError as error:
+        raise SpecError(f"code: {error}") from None
 
 
 def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
@@ -316,15 +331,16 @@ def fingerprint(keys: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def load_as(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
+def load_as(kind: type[_Spec], source: Source, overrides: str | Iterable[str]) -> _Spec:
     """Load and validate a spec of a kind; arguments and errors as for `load_spec`."""
-    location = source if isinstance(source, str) else "spec"
+    location = "spec"
     values: dict[str, Any] = {}
-    if isinstance(source, str):
-        values = read_yaml(source)
-    elif source is not None:
+    if isinstance(source, Mapping):
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
-    for override in overrides:
+    elif source is not None:
+        location = storage.given(source, "source")
+        values = read_yaml(location)
+    for override in [overrides] if isinstance(overrides, str) else overrides:
         apply_override(values, override)
     check_numbers(location, values)
     try:

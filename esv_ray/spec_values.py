@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from os import PathLike, fspath
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
@@ -90,6 +91,8 @@ def location(value: object) -> object:
     Raises:
         ValueError: it is no location.
     """
+    if isinstance(value, PathLike):
+        value = fspath(value)
     if not isinstance(value, str):
         return _text(value)
     try:

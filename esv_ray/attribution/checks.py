@@ -96,7 +96,7 @@ def _class_id(name: str, names: Sequence[str] | None) -> int:
     try:
         return class_named(name, names, key="classes", words=(*CLASS_WORDS, "top:K"))
     except SpecError as error:
-        several = f"; write several classes as a list in brackets: [{name:.80}]" if "," in name else ""
+        several = f" (several classes: a list in brackets, [{name:.80}])" if "," in name else ""
         raise SpecError(f"{error}{several}") from None
 
 

@@ -56,7 +56,7 @@ def test_a_name_that_is_a_number_is_an_id(tmp_path: Path) -> None:
             "xyzxyz",
             "classes: there is no class 'xyzxyz'; the 3 classes are 'Open a door', 'close, twice ', 'predicted'",
         ),
-        ("label,Open", "write several classes as a list in brackets: [label,Open]"),
+        ("label,Open", "(several classes: a list in brackets, [label,Open])"),
         (3, "classes: expected ids 0..2, the model's classes, got 3"),
     ],
 )
