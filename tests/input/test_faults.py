@@ -152,3 +152,13 @@ def test_an_import_of_a_model_names_every_faulty_file(
     assert f"[also {files[1]}, {files[2]}]" in err
     assert all(place in err for place in (files[0], files[3], *places)), err
     assert len(err.splitlines()) == 1
+
+
+def test_an_empty_array_is_shown_with_its_own_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "a.npy", np.ones((0, 4)))
+    words = ["import", "features", "--from", "numpy", str(tmp_path / "arrays"), "--output", str(tmp_path / "t")]
+    _, _, err = run(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert "no frames or no features: a (shape (0, 4))" in err
