@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
@@ -34,7 +35,7 @@ from esv_ray.spec_values import (
     Text,
     Whole,
     bytes_or_auto,
-    digits,
+    class_choices,
     one_or_many,
     share_or_auto,
     whole_number,
@@ -166,7 +167,6 @@ class ClusterSpec(Frozen):
         return self.model_copy(update={"address": address})
 
 
-ClassChoice = int | str
 # Sorted, each once: the order has no meaning and must not change the fingerprint of the job.
 Labels = Annotated[
     tuple[Whole, ...], BeforeValidator(one_or_many), AfterValidator(lambda labels: tuple(sorted(set(labels))))
@@ -201,6 +201,7 @@ class JobSpec(Frozen):
         columns: names of the feature table's columns that differ from its own.
         sampling: which frames are sampled: the middle one of each of n segments, or one at random.
         code: Python packages whose code may run to build the model; results do not depend on it.
+        classes: whose ESVs are kept; a job replaces the names of classes by their ids when it is checked.
         unlabelled: labels that mark videos without a label, such as -1 or 255.
         methods: methods of attribution: `esv`, and others for comparison.
         tables: tables that are written beside the videos and their ESVs.
@@ -216,7 +217,7 @@ class JobSpec(Frozen):
     sampling: Literal["uniform", "jittered"] = "uniform"
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
     unlabelled: Labels = ()
-    classes: tuple[ClassChoice, ...] = ("label", "predicted")
+    classes: Annotated[tuple[int | str, ...], BeforeValidator(class_choices)] = ("label", "predicted")
     methods: Annotated[tuple[MethodName, ...], BeforeValidator(one_or_many), AfterValidator(_with_esv)] = ("esv",)
     tables: Annotated[tuple[Table, ...], BeforeValidator(one_or_many), AfterValidator(_each_once)] = ()
     variations: Annotated[VariationSpec, BeforeValidator(section)] = VariationSpec()
@@ -264,46 +265,19 @@ class JobSpec(Frozen):
             )
         return self
 
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _classes(cls, value: object) -> object:
-        choices: list[Any] = [
-            whole_number(choice, "class ids") if isinstance(choice, float) else choice for choice in one_or_many(value)
-        ]
-        for choice in choices:
-            number = isinstance(choice, int) and not isinstance(choice, bool)
-            if number and choice < 0:
-                raise ValueError(f"a class id is >= 0, got {choice}")
-            is_keyword = isinstance(choice, str) and (
-                choice in ("label", "predicted", "all") or top_k(choice) is not None
-            )
-            if not number and not is_keyword:
-                raise ValueError(
-                    f"expected label, predicted, top:K, all, or class ids, got {choice!r:.60}; for a class name, "
-                    "give its id, which classes.csv of the model has"
-                )
-        if not choices:
-            raise ValueError("expected at least one of label, predicted, top:K, all, or class ids")
-        return tuple(dict.fromkeys(choices))
-
-
-def top_k(choice: str) -> int | None:
-    """Return K of a class choice ``top:K``, or None."""
-    head, _, count = choice.partition(":")
-    k = digits(count) if head == "top" else None
-    return k if k else None
-
 
 _Spec = TypeVar("_Spec", bound=Frozen)
-Source = str | Mapping[str, Any] | None
+Source = str | PathLike[str] | Mapping[str, Any] | None
 
 
-def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> JobSpec:
+def load_spec(
+    source: Source = None, overrides: str | Iterable[str] = (), *, code: str | Collection[str] = ()
+) -> JobSpec:
     """Load and validate a job spec.
 
     Args:
         source: location of a YAML file, or its content as a mapping, or None: overrides only.
-        overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML.
+        overrides: `key=value` strings, keys dotted (``estimator.m=256``), values in YAML; one or several.
         code: names of packages that are added to those of the spec.
 
     Raises:
@@ -312,7 +286,19 @@ def load_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Ite
     """
     spec = load_as(JobSpec, source, overrides)
     places = {key: storage.absolute(getattr(spec, key)) for key in ("features", "model", "output")}
-    return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
+    return spec.model_copy(update={**places, "code": with_consent(spec.code, code)})
+
+
+def with_consent(own: Sequence[str], code: object) -> tuple[str, ...]:
+    """Return the packages of a spec and those that the caller adds, each once.
+
+    Raises:
+        SpecError: one is not the name of a package.
+    """
+    try:
+        return tuple(dict.fromkeys((*own, *check_packages(code))))
+    except ValueError as error:
+        raise SpecError(f"code: {error}") from None
 
 
 def with_memory_budget(spec: JobSpec, size: int) -> JobSpec:
@@ -345,15 +331,16 @@ def fingerprint(keys: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def load_as(kind: type[_Spec], source: Source, overrides: Iterable[str]) -> _Spec:
+def load_as(kind: type[_Spec], source: Source, overrides: str | Iterable[str]) -> _Spec:
     """Load and validate a spec of a kind; arguments and errors as for `load_spec`."""
-    location = source if isinstance(source, str) else "spec"
+    location = "spec"
     values: dict[str, Any] = {}
-    if isinstance(source, str):
-        values = read_yaml(source)
-    elif source is not None:
+    if isinstance(source, Mapping):
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
-    for override in overrides:
+    elif source is not None:
+        location = storage.given(source, "source")
+        values = read_yaml(location)
+    for override in [overrides] if isinstance(overrides, str) else overrides:
         apply_override(values, override)
     check_numbers(location, values)
     try:

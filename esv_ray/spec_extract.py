@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from esv_ray import storage
-from esv_ray.consent import check_packages
-from esv_ray.spec import ClusterSpec, Frozen, Source, load_as, packages, section
+from esv_ray.spec import ClusterSpec, Frozen, Source, load_as, packages, section, with_consent
 from esv_ray.spec_values import Location, Number, Positive, Text, Truth, one_or_many, whole_or_auto
 
 FRAMES = 16
@@ -117,7 +116,7 @@ def load_extract_spec(source: Source = None, overrides: Iterable[str] = (), *, c
         for key in ("videos", "output", "weights", "labels", "classes")
         if getattr(spec, key) is not None
     }
-    return spec.model_copy(update={**places, "code": tuple(dict.fromkeys((*spec.code, *check_packages(tuple(code)))))})
+    return spec.model_copy(update={**places, "code": with_consent(spec.code, code)})
 
 
 def extract_keys(spec: ExtractSpec) -> dict[str, object]:

@@ -6,9 +6,10 @@ forecast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from esv_ray import storage
 from esv_ray.errors import SpecError
 from esv_ray.spec import JobSpec, Source, load_spec
 from esv_ray.spec_extract import ExtractSpec, load_extract_spec
@@ -65,7 +66,10 @@ def kind_in(source: Source, overrides: Iterable[str] = ()) -> Kind:
         SpecError: the file is not a YAML mapping.
         DataError: the file cannot be read.
     """
-    values = read_yaml(source) if isinstance(source, str) else source or {}
+    if source is None or isinstance(source, Mapping):
+        values = source or {}
+    else:
+        values = read_yaml(storage.given(source, "source"))
     keys = {*values, *(override.partition("=")[0].strip().partition(".")[0] for override in overrides)}
     return next(kind for kind in KINDS if kind.marks & keys or not kind.marks)
 

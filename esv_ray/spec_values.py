@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from os import PathLike, fspath
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
@@ -18,6 +19,9 @@ from esv_ray.errors import SpecError
 _EXACT = 2**53  # a float64 holds every whole number up to this one
 _SEVERAL = re.compile(r"[^\s,;()]+")
 _LIKE_A_NUMBER = re.compile(r"[-+]?[0-9_,.]*[0-9][0-9_,.]*(?:[eE][-+]?[0-9]+)?%?")
+CLASS_WORDS = ("label", "predicted", "all")
+"""Choices of classes that depend on the video, or are all; and there is ``top:K``."""
+_CLASSES = "label, predicted, top:K, all, or class ids or names"
 _AMOUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kMGTKmgt])(i?)[Bb]?")
 
 
@@ -87,6 +91,8 @@ def location(value: object) -> object:
     Raises:
         ValueError: it is no location.
     """
+    if isinstance(value, PathLike):
+        value = fspath(value)
     if not isinstance(value, str):
         return _text(value)
     try:
@@ -120,6 +126,47 @@ def one_or_many(value: object) -> list[object]:
     if len(parts) > 1:
         raise ValueError(f"expected one value, or a list in brackets ([{', '.join(parts):.80}]), got {value!r:.80}")
     return [value]
+
+
+def class_choices(value: object) -> tuple[int | str, ...]:
+    """Return the classes to keep, each once: `CLASS_WORDS` and `top:K`, ids, and names, which only a model can check.
+
+    Raises:
+        ValueError: one is none of these.
+    """
+    if isinstance(value, str) and all(map(is_class_word, _SEVERAL.findall(value))):  # others may be a name with spaces
+        value = one_or_many(value)
+    choices = [_class_choice(each) for each in (value if isinstance(value, list | tuple) else [value])]
+    if not choices:
+        raise ValueError(f"expected at least one of {_CLASSES}")
+    return tuple(dict.fromkeys(choices))
+
+
+def is_class_word(text: str) -> bool:
+    """Return whether a text chooses classes by something else than their names."""
+    return text in CLASS_WORDS or digits(text) is not None or top_k(text) is not None
+
+
+def top_k(choice: str) -> int | None:
+    """Return K of a class choice ``top:K``, or None."""
+    head, _, count = choice.partition(":")
+    k = digits(count) if head == "top" else None
+    return k if k else None
+
+
+def _class_choice(choice: object) -> int | str:
+    if isinstance(choice, float):
+        choice = whole_number(choice, "class ids")
+    if isinstance(choice, int) and not isinstance(choice, bool):
+        if choice < 0:
+            raise ValueError(f"a class id is >= 0, got {choice}")
+        return choice
+    if not isinstance(choice, str):
+        raise ValueError(f"expected {_CLASSES}, got {choice!r:.60}; put a name that is no text to YAML in quotes")
+    if not choice.strip() or (choice.startswith("top:") and top_k(choice) is None):
+        raise ValueError(f"expected {_CLASSES}, got {choice!r:.60}")
+    number = digits(choice)
+    return choice if number is None else number  # a name that is a number would be taken for an id elsewhere, too
 
 
 def whole_or_auto(value: object) -> object:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from esv_ray.errors import DataError, EsvError, SpecError
-from esv_ray.spec import ComputeSpec, EstimatorSpec, JobSpec, fingerprint, job_keys, load_spec, top_k
+from esv_ray.spec import ComputeSpec, EstimatorSpec, JobSpec, fingerprint, job_keys, load_spec
 from esv_ray.spec_train import TrainSpec, load_train_spec
+from esv_ray.spec_values import top_k
 from tests.support.specs import SECTIONS, at
 
 NEEDED = {"features": "/data/f", "model": "/data/m", "output": "/data/o"}
@@ -122,6 +123,10 @@ OVERRIDES: list[tuple[str, str, object]] = [
     ("tables", "[discards, marginals, discards]", ("marginals", "discards")),
     ("tables", "[order, replacements, discards]", ("discards", "replacements", "order")),
     ("classes", "[0, label, top:3, 7]", (0, "label", "top:3", 7)),
+    ("classes", "speaker 3", ("speaker 3",)),
+    ("classes", "[predicted, speaker 3, speaker 3]", ("predicted", "speaker 3")),
+    ("classes", '["Push [it], and go", top hat]', ("Push [it], and go", "top hat")),
+    ("classes", '["3", 3, 3.0]', (3,)),
     ("estimator.kind", "exact", "exact"),
     ("estimator.kind", "algorithm1", "algorithm1"),
     ("estimator.m", "1", 1),
@@ -440,12 +445,11 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
         ("max_failed", float("nan"), "0"),
         ("max_failed", "few", "number"),
         ("max_failed", None, "number"),
-        ("classes", [], "at least one of label, predicted, top:K, all, or class ids"),
-        ("classes", "labels", "label, predicted, top:K, all, or class ids"),
-        ("classes", ["label", "top:0"], "label, predicted, top:K, all, or class ids"),
+        ("classes", [], "at least one of label, predicted, top:K, all, or class ids or names"),
+        ("classes", " ", "label, predicted, top:K, all, or class ids or names"),
+        ("classes", ["label", "top:0"], "label, predicted, top:K, all, or class ids or names"),
         ("classes", "top:x", "top:K"),
         ("classes", "top:", "top:K"),
-        ("classes", "3", "class ids"),
         ("classes", -1, ">= 0"),
         ("estimator.kind", "adjust", "'auto', 'exact', 'algorithm1' or 'adjusted'"),
         ("estimator.m", 0, "greater than or equal to 1"),
@@ -491,11 +495,8 @@ def test_overrides_that_are_none_are_refused(override: str, parts: tuple[str, ..
             None,
             "label",
         ),
-        pytest.param(
-            "classes",
-            [True],
-            "label",
-        ),
+        *(("classes", [value], "put a name that is no text to YAML in quotes") for value in (True, None, [0])),
+        ("classes", 1.5, "class ids"),
         pytest.param(
             "classes",
             "top:" + "9" * 20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ _RANGES = {
 
 
 def compare(
-    a: str,
-    b: str | None = None,
+    a: str | PathLike[str],
+    b: str | PathLike[str] | None = None,
     *,
     method_a: str = "esv",
     method_b: str = "esv",
@@ -62,7 +63,7 @@ def compare(
         SpecError: nothing can be compared: other classes, values of another kind, or the same values twice.
         DataError: there is no output, a table cannot be read, or the outputs have no videos in common.
     """
-    a, b = storage.absolute(a), storage.absolute(a if b is None else b)
+    a, b = (storage.absolute(storage.given(each, "output")) for each in (a, a if b is None else b))
     if storage.without_links(a) == storage.without_links(b):
         b = a
     _check_different(a, b, method_a, method_b)

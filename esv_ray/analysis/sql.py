@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import duckdb
@@ -70,7 +71,13 @@ class Rows:
         return pa.Table.from_batches(list(self.batches), self.schema)
 
 
-def sql(outputs: str | Mapping[str, str], query: str, *, memory: int | None = None, threads: int = 1) -> pa.Table:
+def sql(
+    outputs: str | PathLike[str] | Mapping[str, str | PathLike[str]],
+    query: str,
+    *,
+    memory: int | None = None,
+    threads: int = 1,
+) -> pa.Table:
     """Return the result of one SELECT statement of DuckDB's SQL over the tables of an output.
 
     The views are `videos`, `attributions`, `classes` (id, name), and the further tables of the job. SQL reads no other
@@ -87,8 +94,11 @@ def sql(outputs: str | Mapping[str, str], query: str, *, memory: int | None = No
         SpecError: the query is not one SELECT statement, it failed, or a name is not an identifier.
         DataError: there is no output, no unit is committed yet, a file cannot be read, or there is not enough memory.
     """
-    named = {"": outputs} if isinstance(outputs, str) else outputs
-    opened = open_outputs({name: storage.absolute(url) for name, url in named.items()}, memory=memory, threads=threads)
+    named = outputs if isinstance(outputs, Mapping) else {"": outputs}
+    places = {name: storage.absolute(storage.given(url, "output")) for name, url in named.items()}
+    if not isinstance(query, str):
+        raise SpecError(f"query: expected one SELECT statement as a text, got {type(query).__name__}")
+    opened = open_outputs(places, memory=memory, threads=threads)
     with opened.con:
         return select(opened, query).table()
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
+from esv_ray import storage
 from esv_ray.analysis.analyzed import Analyzed, ClassName, add_priors, open_output
 from esv_ray.analysis.batches import batches_of, load_batch
 from esv_ray.analysis.database import connect, quoted, reading
@@ -32,10 +34,10 @@ _COMPACT_AT = 500_000  # rows of a table of totals that are added up before more
 
 
 def analyze(
-    output: str,
-    tables: Sequence[str] | None = None,
+    output: str | PathLike[str],
+    tables: str | Sequence[str] | None = None,
     class_: ClassName | None = None,
-    features: str | None = None,
+    features: str | PathLike[str] | None = None,
 ) -> dict[str, pa.Table]:
     """Return the tables of an analysis (`docs/reference/output.md`).
 
@@ -50,7 +52,9 @@ def analyze(
             of a requested table.
         SpecError: a table is unknown, or the output has no ESVs of that class.
     """
-    analyzed = open_output(output, class_, features)
+    tables = [tables] if isinstance(tables, str) else tables
+    located = None if features is None else storage.given(features, "features")
+    analyzed = open_output(storage.given(output, "output"), class_, located)
     with tables_of_facets(analyzed, chosen(analyzed, tables)) as made:
         return {each.facet.name: pq.read_table(each.file) if each.file else each.table for each in made}
 

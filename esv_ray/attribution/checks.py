@@ -8,6 +8,7 @@ from esv_ray import storage
 from esv_ray.attribution.workplace import check_fits, job_engine
 from esv_ray.core.games.model import VideoModel
 from esv_ray.errors import DataError, JobError, ModelError, SpecError
+from esv_ray.input.class_names import class_named
 from esv_ray.input.images import check_elements
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.reading import check_flat_sizes, check_label_names, feature_dim_of
@@ -23,6 +24,7 @@ from esv_ray.output.layout import (
     folders_of,
 )
 from esv_ray.spec import JobSpec
+from esv_ray.spec_values import CLASS_WORDS, is_class_word
 
 OWN_NAMES = frozenset({*FOLDERS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, ANALYSIS, VARIATIONS_FOLDER})
 """Names that an output may hold before it has a run.json: of this job, of its submission, and of a repair."""
@@ -72,18 +74,30 @@ def check_places(spec: JobSpec) -> None:
     check_cluster(spec.cluster, _private(spec))
 
 
-def check_classes(spec: JobSpec, model: VideoModel) -> None:
-    """Refuse ids of classes that the model does not have.
+def with_class_ids(spec: JobSpec, model: VideoModel) -> JobSpec:
+    """Return the job with the ids of the model's classes in the place of their names, each class once.
 
     Raises:
-        SpecError: there is one.
+        SpecError: the model has no such class.
     """
+    choices: list[int | str] = []
     for choice in spec.classes:
-        count = choice if isinstance(choice, int) else -1
-        if count >= model.n_classes:
+        if isinstance(choice, str) and not is_class_word(choice):
+            choice = _class_id(choice, model.classes)
+        elif isinstance(choice, int) and choice >= model.n_classes:
             raise SpecError(
-                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {count}; correct `classes`"
+                f"classes: expected ids 0..{model.n_classes - 1}, the model's classes, got {choice}; correct `classes`"
             )
+        choices.append(choice)
+    return spec.model_copy(update={"classes": tuple(dict.fromkeys(choices))})
+
+
+def _class_id(name: str, names: Sequence[str] | None) -> int:
+    try:
+        return class_named(name, names, key="classes", words=(*CLASS_WORDS, "top:K"))
+    except SpecError as error:
+        several = f" (several classes: a list in brackets, [{name:.80}])" if "," in name else ""
+        raise SpecError(f"{error}{several}") from None
 
 
 def check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) -> None:
@@ -102,8 +116,8 @@ def check_features(spec: JobSpec, model: VideoModel, footers: Sequence[Footer]) 
         check_label_names(footers, budget, spec.features, f"add classes.csv (header name,id) to the model {spec.model}")
     if spec.classes == ("label",) and not has_labels(footers):
         raise DataError(
-            f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all "
-            "or class ids"
+            f"{spec.features}: classes is [label], but the table has no labels; set classes to predicted, top:K, all, "
+            "or class ids or names"
         )
     for n in spec.frame_numbers:
         check_fits(spec, job_engine(spec, model), n)

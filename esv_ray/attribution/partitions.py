@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from esv_ray import storage
-from esv_ray.attribution.checks import check_outside, runs_here
+from esv_ray.attribution.checks import check_outside, runs_here, with_class_ids
 from esv_ray.attribution.planning import keys_of
 from esv_ray.attribution.work import run_job
 from esv_ray.errors import DataError, EsvError, IncompleteError, JobError, SpecError, one_line
@@ -71,7 +71,7 @@ def plan_partitions(spec: JobSpec, *, ready: str | None = None, retry_failed: bo
         EsvError: the request is wrong for all partitions.
     """
     check_ready(ready)
-    names, digest = check_partitions(spec)
+    spec, names, digest = check_partitions(spec)
 
     def state(name: str) -> Partition:
         partition_spec = _job_of(spec, name)
@@ -97,8 +97,11 @@ def check_ready(ready: str | None) -> None:
         raise SpecError(f"--ready: expected the name of a file such as _SUCCESS, got {ready!r:.100}")
 
 
-def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
-    """Check a request over partitions without looking into each; return their names and the model's digest.
+def check_partitions(spec: JobSpec) -> tuple[JobSpec, list[str], str]:
+    """Check a request over partitions without looking into each.
+
+    Returns:
+        The job with the ids of its classes, the names of the partitions, and the model's digest.
 
     Raises:
         EsvError: the request is wrong for all partitions.
@@ -108,7 +111,7 @@ def check_partitions(spec: JobSpec) -> tuple[list[str], str]:
     model = load_model(spec.model, code=spec.code)  # once: a bundle may be large, partitions many
     if model.classes is not None and not spec.columns.is_given("label"):  # a partition's own names: when it is planned
         check_same_classes(classes_in([spec.features]), model.classes, storage.join(spec.model, CLASSES))
-    return names, model.digest
+    return with_class_ids(spec, model), names, model.digest
 
 
 def run_partitions(

@@ -10,7 +10,7 @@ from typing import Any
 
 from esv_ray import storage
 from esv_ray.attribution.baseline import baseline_of
-from esv_ray.attribution.checks import OWN_NAMES, check_classes, check_features, check_no_partitions, check_places
+from esv_ray.attribution.checks import OWN_NAMES, check_features, check_no_partitions, check_places, with_class_ids
 from esv_ray.attribution.workplace import check_methods
 from esv_ray.core.games.model import VideoModel
 from esv_ray.core.methods.attribution import check_installed
@@ -38,7 +38,7 @@ class PlannedJob:
     """A job whose run.json is on storage.
 
     Attributes:
-        spec: the job, with the memory budget that its plan fixed.
+        spec: the job, with the ids of its classes, and the memory budget that its plan fixed.
         manifest: run.json.
         pending: units to do, in plan order: those not yet committed, and those of `retried`.
         retried: failed rows of committed units that are computed again, by the unit's number.
@@ -55,11 +55,13 @@ class CheckedJob:
     """A job that could run.
 
     Attributes:
+        spec: the job, with the ids of its classes.
         model: the model, on the CPU.
         manifest: run.json: the one on storage, or the one that would be written.
         footers: footers of its files, if they were read for a new one; None: run.json is on storage.
     """
 
+    spec: JobSpec
     model: VideoModel
     manifest: Manifest
     footers: Sequence[Footer] | None
@@ -90,7 +92,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
         check_installed(method)
     model = load_model(spec.model, code=spec.code)
     check_methods(spec, model)
-    check_classes(spec, model)
+    spec = with_class_ids(spec, model)
     files = list_files(spec.features, spec.columns)
     keys = keys_of(spec, model.digest)
     manifest = read_manifest(spec.output)
@@ -104,7 +106,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
             )
         footers = read_footers(files)
         check_same_preprocessing(footers, extraction_of(spec.model), spec.model)
-        return CheckedJob(model, _new_manifest(spec, model, footers, keys, measure), footers)
+        return CheckedJob(spec, model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)
     if manifest.model != _about(model):
         raise DataError(
@@ -112,7 +114,7 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
             f"{_differing_keys(manifest.model, _about(model))}; `esv verify --repair {spec.output}` moves it aside, "
             "then run the job again"
         )
-    return CheckedJob(model, manifest, footers=None)
+    return CheckedJob(spec, model, manifest, footers=None)
 
 
 def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
@@ -129,7 +131,7 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
         EsvError: the request is wrong or another job's output is in the way; nothing is written then.
     """
     checked = check_job(spec, measure)
-    manifest = checked.manifest
+    spec, manifest = checked.spec, checked.manifest
     if not checked.planned:
         within = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
         manifest = replace(manifest, baseline=baseline_of(within, checked.model, manifest.units))

@@ -11,6 +11,7 @@ from esv_ray.attribution.planning import PlannedJob, plan_job
 from esv_ray.attribution.unit import run_unit
 from esv_ray.attribution.workplace import OpenWorkplace
 from esv_ray.core.threads import torch_settings
+from esv_ray.errors import SpecError
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
@@ -114,6 +115,8 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_fail
     Raises:
         EsvError: the request is wrong (nothing is half-written), or no actor can be started.
     """
+    if not isinstance(spec, JobSpec):
+        raise SpecError(f"spec: expected a spec of esv_ray.load_spec, got {type(spec).__name__}")
     # The settings of a workplace in this process end with the job.
     with torch_settings() if runs_here(spec) else nullcontext():
         return run_work(AttributionWork(spec), report, retry_failed=retry_failed)

@@ -17,7 +17,7 @@ from esv_ray.core.methods.attribution import BY_GRADIENT
 from esv_ray.core.methods.score import ScoreFunction
 from esv_ray.core.plan import BuildPlan, Plan
 from esv_ray.core.recipe import Recipe, closed_form
-from esv_ray.errors import JobError, SpecError
+from esv_ray.errors import JobError, SpecError, count_of
 from esv_ray.input.features import Contract
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.job.work import Heartbeat
@@ -119,7 +119,7 @@ def open_workplace(
     heartbeat = Heartbeat()
 
     def build(recipe: Recipe) -> Plan:
-        with heartbeat.during(f"making the plan of n = {recipe.n}"):
+        with heartbeat.during(f"preparing the estimator for {count_of(recipe.n, 'element')}"):
             return cached_plan(recipe)
 
     engine = job_engine(spec, moved, build)

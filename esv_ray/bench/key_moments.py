@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.analysis.moments import END, START
 from esv_ray.errors import DataError, EsvError, count_of, short_text
+from esv_ray.input.faults import Lines, RecordError
 from esv_ray.input.files import list_files
 from esv_ray.input.sources.csv_rows import CsvRows, read_csv
 
@@ -73,15 +74,18 @@ def _moments(rows: CsvRows) -> dict[str, tuple[int, int]]:
     if missing:
         raise DataError(f"{rows.url}: expected the columns {', '.join(_COLUMNS)}, got {rows.header!r:.120}")
     places: dict[str, tuple[int, int]] = {}
+    faults = Lines()
     for line, row in rows.rows:
         texts = row[START], row[END]
-        if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in texts):
-            raise rows.error(line, f"expected numbers of frames from 0, got {texts[0]!r:.40} and {texts[1]!r:.40}")
-        first, last = (int(text) for text in texts)
-        if last < first:
-            raise rows.error(line, f"expected a last frame that is not before the first, got {first} and {last}")
-        if places.setdefault(row["video_id"], (first, last)) != (first, last):
-            raise rows.error(line, f"expected one key moment of {row['video_id']!r:.100}, got a second one")
+        with faults.at(line):
+            if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in texts):
+                raise RecordError("expected numbers of frames from 0", f"got {texts[0]!r:.40} and {texts[1]!r:.40}")
+            first, last = (int(text) for text in texts)
+            if last < first:
+                raise RecordError("expected a last frame that is not before the first", f"got {first} and {last}")
+            if places.setdefault(row["video_id"], (first, last)) != (first, last):
+                raise RecordError("expected one key moment of a video", f"got a second one of {row['video_id']!r:.100}")
+    rows.check(faults)
     return places
 
 

@@ -99,6 +99,7 @@ def _run_vowels(home: Path) -> int:
     )
     click.echo(f"  esv show {shlex.quote(str(home / 'esv'))}    # lists sequences; add an id to see one")
     click.echo(f"  esv analyze {shlex.quote(str(home / 'esv'))}    # tables of the whole data set")
+    click.echo("What these words and numbers mean: esv_ray/docs/tutorial.md and esv_ray/docs/explanation/terms.md")
     click.echo(f"Read {home / 'esv' / 'attributions'} with pyarrow, pandas, duckdb or any other reader of Parquet.")
     return result.exit_code
 

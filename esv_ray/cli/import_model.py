@@ -151,7 +151,7 @@ def import_model(
       esv import model --from huggingface --prior uniform --output models/videomae videomae/
     """
     from esv_ray import storage
-    from esv_ray.models.sources.importing import BundleRequest, import_bundles
+    from esv_ray.models.sources.importing import BundleRequest, import_bundles, read_all
 
     _check_names(outputs, {"--prior": priors, "--classes": class_tables, "--compare-prior": compared})
     requests = []
@@ -163,7 +163,7 @@ def import_model(
         place = out if name is None else storage.join(out, name)
         others = compared if name is None else tuple(_named(compared, name))
         requests.append(BundleRequest(place, prior, classes, columns, others))
-    rows = import_bundles(read_model(source, checkpoints, context), requests)
+    rows = import_bundles(read_all(lambda: read_model(source, checkpoints, context), requests), requests)
     for heading, text in rows:
         click.echo(printable(f"{heading:<8} {text}"))
 

@@ -179,7 +179,7 @@ def _show_time(forecast: Forecast) -> None:
         "compute": time.compute_s,
         "read": time.read_s,
         "write": time.write_s,
-        "plans": time.plans_s,
+        "prepare": time.plans_s,
         "start": time.start_s,
     }
     click.echo(f"             {', '.join(f'{name} {_seconds(seconds)}' for name, seconds in parts.items())}")

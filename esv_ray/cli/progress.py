@@ -179,7 +179,7 @@ def _clock(seconds: float) -> str:
 
 def _train_text(now: JobProgress) -> str:
     if not now.total:
-        return now.stage or "planning"
+        return now.stage or "checking the input"
     state = f"waiting for {now.waiting_for}" if now.waiting_for else now.stage or now.silence or "starting"
     failed = f", {now.counts.failed} failed" if now.counts.failed else ""
     return f"{now.resumed + now.counts.rows}/{now.total} heads{failed}, {state}"

@@ -14,6 +14,7 @@ from esv_ray.errors import DataError, EsvError, SpecError, count_of
 from esv_ray.report.drawings import HEIGHT, bars_svg, waterfall_svg
 from esv_ray.show.geometry import Scale, scale_of
 from esv_ray.show.read import StoredVideo, attributed, read_stored
+from esv_ray.show.text import standard_error_note
 from esv_ray.show.video import AttributedVideo, ClassEsvs, FloatArray
 
 MOST_CLASSES = 8
@@ -148,6 +149,7 @@ def _told(read: _Read, beside: Sequence[_Read]) -> dict[str, Any]:
         "frames": video.frame_index.tolist(),
         "kept": stored.kept,
         "top": _top(stored.row["scores"]),
+        "errors": standard_error_note("±") if video.has_errors else "",
         "classes": _drawn(video, read.shown, scale),
         "contrast": None if contrast is None else _contrast(video, *contrast),
         "heat": _heat(stored),

@@ -63,7 +63,7 @@ def verify_table(output: str) -> TableVerification:
     assert written is not None, "the caller has looked"
     plan = plan_of(output, written)
     listed = list_tables(output, EXTRACTION_FOLDERS)
-    problems = [f"{stray}: not in the plan" for stray in strays_of(listed, plan)]
+    problems = [f"{stray}: not in run.json" for stray in strays_of(listed, plan)]
     committed = committed_units(output, plan.units, plan.folders, listed)
     total = NO_COUNTS
     for unit in committed:

@@ -65,7 +65,7 @@ def forecast(
     """
     spec = _with_actors(spec, elsewhere=timings is not None, actors=actors)
     checked = check_job(spec)
-    manifest = checked.manifest
+    spec, manifest = checked.spec, checked.manifest
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
     footers = read_footers(manifest.files) if checked.footers is None else checked.footers

@@ -17,7 +17,8 @@ from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.sizes import decoding_bytes
 from esv_ray.input.units import Unit
 from esv_ray.output.layout import folders_of
-from esv_ray.spec import JobSpec, top_k
+from esv_ray.spec import JobSpec
+from esv_ray.spec_values import top_k
 
 ADVISED_BYTES = 64_000_000  # of a row group, compressed
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from esv_ray import storage
-from esv_ray.errors import ModelError
+from esv_ray.errors import ModelError, SpecError
 from esv_ray.input.class_rows import ClassRow, class_rows
 
 MOST_TABLE_BYTES = 50_000_000  # a line a class
 _MOST_NAMED = 5
+_COMPARED = 100_000  # names among which similar ones are looked for
 
 
 def parse_classes(data: bytes, n_classes: int | None = None) -> tuple[str, ...]:
@@ -49,6 +51,40 @@ def read_classes(url: str, n_classes: int | None = None) -> tuple[tuple[str, ...
 def classes_csv(names: Sequence[str]) -> bytes:
     """Write class names as `parse_classes` reads them."""
     return csv_bytes(["name", "id"], [[name, str(index)] for index, name in enumerate(names)])
+
+
+def class_named(name: str, names: Sequence[str] | None, *, key: str = "class", words: Sequence[str] = ()) -> int:
+    """Return the id of the class with a name; spaces around names make no difference.
+
+    Args:
+        name: as a user gives it.
+        names: of the classes by id, or None.
+        key: option or key of a spec, for the error.
+        words: what the user may give besides names and ids.
+
+    Raises:
+        SpecError: there is no such class, or several have the name; says which names are nearest.
+    """
+    ids = [class_id for class_id, each in enumerate(names or ()) if each.strip() == name.strip() != ""]
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise SpecError(f"{key}: {len(ids)} classes have the name {name!r:.80}: {ids[:_MOST_NAMED]}; give the id")
+    near = nearest_names(name, [*words, *(names or ())])
+    hint = f"; did you mean {' or '.join(f'{each!r:.80}' for each in near)}?" if near else ""
+    if names is None:
+        expected = ", ".join([*words, "or a class id" if words else "a class id"])
+        raise SpecError(f"{key}: expected {expected}, since the model has no class names, got {name!r:.80}{hint}")
+    some = few([f"{each!r:.80}" for each in names])
+    raise SpecError(f"{key}: there is no class {name!r:.80}{hint or f'; the {len(names)} classes are {some}'}")
+
+
+def nearest_names(name: str, names: Sequence[str], most: int = 3) -> list[str]:
+    """Return the names that are most like a text, the most similar first; upper case makes no difference."""
+    folded: dict[str, str] = {}
+    for each in names[:_COMPARED]:
+        folded.setdefault(each.strip().casefold(), each)
+    return [folded[each] for each in difflib.get_close_matches(name.strip().casefold(), folded, n=most)]
 
 
 @contextmanager

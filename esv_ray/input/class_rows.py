@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from esv_ray.errors import ModelError
 from esv_ray.input.csv_text import DELIMITERS, decode_csv
+from esv_ray.input.faults import Lines, RecordError
 
 _ID = re.compile(r"([+-]?\d{1,18})(?:\.0*)?", re.ASCII)  # pandas writes 3.0 where an id was once missing
 
@@ -42,7 +43,7 @@ def class_rows(data: bytes, key: str, column: str, names: Sequence[str] | None =
         names: of the classes, which may stand for their ids; None: ids alone.
 
     Raises:
-        ModelError: the file is malformed; names the row.
+        ModelError: the file is malformed; names all faulty rows.
     """
     text = decode_csv(data)
     if text is None:
@@ -66,7 +67,7 @@ def class_rows(data: bytes, key: str, column: str, names: Sequence[str] | None =
     for class_id, name in enumerate(names or ()):
         if name.strip():
             ids.setdefault(name.strip(), []).append(class_id)
-    rows = []
+    rows, faults = [], Lines("row")
     width: int | None = None
     try:
         for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced), start=1):
@@ -75,11 +76,14 @@ def class_rows(data: bytes, key: str, column: str, names: Sequence[str] | None =
             if width is None:
                 width = len(cells)
                 continue
-            cells = _complete(number, cells, width, columns, delimiter, (key, column))
-            cell = cells[columns[0]].strip()
-            rows.append(ClassRow(_class_id(number, cell, ids, (key, column)), cells[columns[1]], delimiter))
+            with faults.at(number):
+                cells = _complete(cells, width, columns, delimiter)
+                cell = cells[columns[0]].strip()
+                rows.append(ClassRow(_class_id(cell, ids, key), cells[columns[1]], delimiter))
     except csv.Error as error:
         raise ModelError(f"{_expected(key, column)}: {error}") from None
+    if text := faults.text():
+        raise ModelError(f"{_expected(key, column)}; {text}")
     return rows
 
 
@@ -115,37 +119,31 @@ def _wrong_header(header: str, key: str, column: str) -> ModelError:
     return ModelError(f"{_expected(key, column)}, got {got}")
 
 
-def _complete(
-    number: int, cells: list[str], width: int, columns: tuple[int, int], delimiter: str, names: tuple[str, str]
-) -> list[str]:
+def _complete(cells: list[str], width: int, columns: tuple[int, int], delimiter: str) -> list[str]:
     """Return the cells of a row, of which both columns are there."""
     while len(cells) > width and not cells[-1].strip():
         cells = cells[:-1]
     if len(cells) > width or max(columns) >= len(cells):
-        raise ModelError(
-            f"{_expected(*names)}; row {number}: expected {width} cells, got {len(cells)}; put names that hold "
-            f"{delimiter!r} in quotes"
-        )
+        raise RecordError(f"expected {width} cells", f"got {len(cells)}; put names that hold {delimiter!r} in quotes")
     return cells
 
 
-def _class_id(number: int, cell: str, ids: Mapping[str, Sequence[int]], names: tuple[str, str]) -> int:
+def _class_id(cell: str, ids: Mapping[str, Sequence[int]], key: str) -> int:
     """Return the class of a row: the id in its cell, or that of the name in it."""
     match = _ID.fullmatch(cell)
     named = ids.get(cell, ())
     own = int(match[1]) if match else None
     if len(named) > 1 or (own is not None and any(class_id != own for class_id in named)):
-        raise ModelError(
-            f"{_expected(*names)}; row {number}: {cell!r:.40} is the name of class {', '.join(map(str, named[:4]))}, "
-            "and could mean another class; give ids"
+        raise RecordError(
+            "a name that could mean another class",
+            f"{cell!r:.40} is class {', '.join(map(str, named[:4]))}; give ids",
         )
     if own is None and named:
         return named[0]
     if own is None or own < 0:
         also = " or one of the class names" if ids else ""
         hint = "" if ids or match else "; names are taken where the names of the classes are known (--classes)"
-        raise ModelError(
-            f"{_expected(*names)}; row {number}: expected a whole number from 0{also} as {names[0]}, got {cell!r:.40}"
-            f"{hint if names[0] == 'class' else ''}"
+        raise RecordError(
+            f"expected a whole number from 0{also} as {key}", f"got {cell!r:.40}{hint if key == 'class' else ''}"
         )
     return own

@@ -60,7 +60,7 @@ def run_work(work: Work, report: Report = lambda progress: None, *, retry_failed
 
 def _plan(work: Work, report: Report, retry_failed: bool) -> WorkPlan:
     with waiting_file(work.output, report) as wait_for:
-        report(Progress(total=0, resumed=0, stage="planning the job"))
+        report(Progress(total=0, resumed=0, stage="checking the input"))
         try:
             return work.plan(retry_failed=retry_failed, actor_memory=lambda: _actor_memory(work, wait_for))
         except StorageError as error:

@@ -135,7 +135,7 @@ class Heartbeat:
 
     Attributes:
         count: number of beats.
-        stage: a long step without beats that is under way, in words: "making ..."; empty if there is none.
+        stage: a long step without beats that is under way, in words: "preparing ..."; empty if there is none.
     """
 
     count: int = 0

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,7 +43,7 @@ _LONGEST_KEY = 40
 _LONGEST_NAME = 255  # bytes, of any file system
 
 
-def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoModel:
+def load_model(url: str | PathLike[str], *, code: str | Collection[str] | None = ()) -> VideoModel:
     """Load a model bundle on the CPU; ``model.to("cuda")`` moves it.
 
     Args:
@@ -54,8 +55,9 @@ def load_model(url: str, *, code: str | Collection[str] | None = ()) -> VideoMod
         ModelError: model.json is missing, or a file is invalid or inconsistent with it; names the file and what was
             expected. Or consent to run code is missing, or the modules of a `python` model are not deterministic.
         DataError: another file is missing, or the storage fails.
-        SpecError: an entry of `code` is not a package name.
+        SpecError: `url` is not a location, or an entry of `code` is not a package name.
     """
+    url = storage.given(url, "url")
     try:
         packages = check_packages(code)
     except ValueError as error:

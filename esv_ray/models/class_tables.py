@@ -23,6 +23,7 @@ from esv_ray.input.class_names import (
     read_classes,
 )
 from esv_ray.input.class_rows import class_rows
+from esv_ray.input.faults import Lines, RecordError
 
 __all__ = [
     "MOST_TABLE_BYTES",
@@ -102,7 +103,12 @@ def _prior(data: bytes, n_classes: int | None, names: Sequence[str] | None = Non
     texts = cells
     if rows[0].delimiter != "," and not any("." in text for text in texts.values()):
         texts = {class_id: text.replace(",", ".", 1) for class_id, text in texts.items()}  # a decimal comma
-    values = [_value(class_id, text, cells[class_id]) for class_id, text in texts.items()]
+    values, faults = [], Lines("class")
+    for class_id, text in texts.items():
+        with faults.at(class_id):
+            values.append(_value(text, cells[class_id]))
+    if wrong := faults.text():
+        raise ModelError(wrong)
     total, prior = math.fsum(values), torch.tensor(values, dtype=torch.float64)
     if abs(total - 1) <= _SUM_ERROR and not signed:
         return prior, None
@@ -138,29 +144,32 @@ def _check_groups(cells: Mapping[int, str], *, percents: bool) -> None:
     if all(re.search("[.,]", text) for text in others) and (others or percents):
         return
     if all(re.fullmatch(r"[+-]?\d+([.,]0*)?", text, re.ASCII) for text in others):
-        raise _grouped(grouped[0], cells[grouped[0]])
+        faults = Lines("class")
+        for class_id in grouped:
+            with faults.at(class_id):
+                raise _grouped(cells[class_id])
+        raise ModelError(faults.text())
 
 
-def _grouped(class_id: int, text: str) -> ModelError:
+def _grouped(text: str) -> RecordError:
     match = _GROUPS.fullmatch(text)
     assert match is not None
     plain = re.sub(r"[^0-9+-]", "", match[1])
     either = f", which may be {plain} or {float(text.replace(',', '.')):g}" if _GROUP.fullmatch(text) else ""
-    return ModelError(
-        f"class {class_id}: expected a number without thousands separators, got {text!r:.40}{either}; write {plain} if "
-        "it is that"
+    return RecordError(
+        "expected a number without thousands separators", f"got {text!r:.40}{either}; write {plain} if it is that"
     )
 
 
-def _value(class_id: int, text: str, cell: str) -> float:
+def _value(text: str, cell: str) -> float:
     """Read a class's prior: finite, >= 0; `cell` is its text in the file."""
     if not text or text.lower() in ("nan", "na", "null", "none"):
-        raise ModelError(f"class {class_id}: expected a prior, got {text or 'nothing'}; give 0 if it has no video")
+        raise RecordError("expected a prior", f"got {text or 'nothing'}; give 0 if it has no video")
     if not _NUMBER.fullmatch(text):
         if _GROUPS.fullmatch(cell):
-            raise _grouped(class_id, cell)
-        raise ModelError(f"class {class_id}: expected numbers in the column prior, got {text!r:.40}")
+            raise _grouped(cell)
+        raise RecordError("expected numbers in the column prior", f"got {text!r:.40}")
     value = float(text)
     if not math.isfinite(value) or value < 0:
-        raise ModelError(f"class {class_id}: expected a prior from 0 to 1, got {text:.40}")
+        raise RecordError("expected a prior from 0 to 1", f"got {text:.40}")
     return value

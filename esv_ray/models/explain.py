@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from math import prod
-from os import PathLike, fspath
+from os import PathLike
 from typing import overload
 
 import torch
@@ -14,7 +14,7 @@ from esv_ray.core.attribution import Attribution
 from esv_ray.core.engine import Engine
 from esv_ray.core.games.images import OfImages
 from esv_ray.core.games.model import VideoModel, variable_length_model
-from esv_ray.errors import DataError, SpecError, short_text
+from esv_ray.errors import DataError, ModelError, SpecError, short_text
 from esv_ray.estimator import Estimator, Kind, Output
 from esv_ray.machine import spare_memory
 from esv_ray.models.bundle import load_model
@@ -163,7 +163,7 @@ def explain(
 
 def _loaded(model: Model, code: str | Collection[str] | None) -> VideoModel | nn.Module:
     """Return a model of `explain`, loaded if it is the location of a bundle."""
-    return load_model(fspath(model), code=code) if isinstance(model, str | PathLike) else model
+    return load_model(model, code=code) if isinstance(model, str | PathLike) else model
 
 
 def _video_model(model: object, prior: object, sequences: Sequence[Array]) -> VideoModel:
@@ -190,14 +190,17 @@ def _of_module(module: nn.Module, prior: object, sequences: Sequence[Array]) -> 
     try:
         values = torch.as_tensor(prior, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SpecError(f"prior: expected (C,) probabilities, got {short_text(error, 100)}") from None
+        raise SpecError(f"prior: expected (C,) probabilities, got {prior!r:.60} ({short_text(error, 100)})") from None
     shape = tuple(sequences[0].shape[1:]) if sequences else ()
     if len(shape) not in (1, 3) or 0 in shape:
         raise DataError("features: expected sequences (n, D), or uint8 images (n, H, W, 3)")
     called = module if len(shape) == 1 else OfImages(module, shape)
     made = variable_length_model(called, values, feature_dim=prod(shape))
     made = made.to(made.device)  # the prior, too
-    check_modules(made, called, longest=None)
+    try:
+        check_modules(made, called, longest=None)
+    except ModelError as error:  # its words are those of bundles, whose modules a factory makes
+        raise ModelError(str(error).replace("factory: ", "model: ", 1)) from error.__cause__
     return made
 
 

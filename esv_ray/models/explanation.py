@@ -14,6 +14,7 @@ from torch import Tensor
 
 from esv_ray.core.spread import Spread
 from esv_ray.errors import SpecError
+from esv_ray.input.class_names import class_named
 from esv_ray.show.html import bars_html
 from esv_ray.show.text import shortened
 from esv_ray.show.video import AttributedVideo, ClassEsvs
@@ -194,27 +195,13 @@ def class_id_of(given: object, names: Sequence[str] | None, n_classes: int) -> i
         SpecError: there is no such class, or several have the name.
     """
     if isinstance(given, str):
-        return _class_named(given, names)
+        return class_named(given, names)
     value: Any = given.item() if isinstance(given, Tensor | np.ndarray) and _size(given) == 1 else given
     if isinstance(value, SupportsIndex) and not isinstance(value, bool | np.bool_ | Tensor | np.ndarray):
         class_id = index(value)
         if 0 <= class_id < n_classes:
             return class_id
     raise SpecError(f"class: expected a class name or a number from 0 to {n_classes - 1}, got {given!r:.80}")
-
-
-def _class_named(name: str, names: Sequence[str] | None) -> int:
-    if names is None:
-        raise SpecError(f"class: expected a number, since the model has no class names, got {name!r:.80}")
-    ids = [class_id for class_id, each in enumerate(names) if each == name]
-    if len(ids) == 1:
-        return ids[0]
-    if ids:
-        raise SpecError(f"class: {len(ids)} classes have the name {name!r:.80}: {ids[:5]}; give the number")
-    import difflib
-
-    near = difflib.get_close_matches(name, names, n=1)
-    raise SpecError(f"class: there is no class {name!r:.80}" + (f"; did you mean {near[0]!r:.80}?" if near else ""))
 
 
 def _class(explanation: Explanation, class_id: int) -> ClassEsvs:

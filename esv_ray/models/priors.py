@@ -28,7 +28,7 @@ from esv_ray.input.table_classes import TableClasses, check_same_classes, classe
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import plan_units
 from esv_ray.machine import host_memory
-from esv_ray.models.class_tables import few, read_prior
+from esv_ray.models.class_tables import MOST_TABLE_BYTES, few, read_prior
 from esv_ray.models.explain import explain
 
 UNIFORM, LABELS, MODEL = "uniform", "labels:", "model:"
@@ -61,12 +61,7 @@ def prior_of(
         return _of_labels(_table_of(source, LABELS), n_classes, classes)
     if source.startswith(MODEL):
         return mean_output(_table_of(source, MODEL), model(torch.full((n_classes,), 1 / n_classes)))
-    near = get_close_matches(source.casefold(), [UNIFORM, LABELS, MODEL], n=1, cutoff=0.7)
-    if near and not storage.exists(source):
-        raise ModelError(
-            f"prior: expected a CSV, {UNIFORM}, {LABELS}TABLE or {MODEL}TABLE, got {source!r:.80}, which does not "
-            f"exist; did you mean {near[0]!r}?"
-        )
+    check_source(source)
     prior, notes = read_prior(source, classes)
     if len(prior) != n_classes:
         raise ModelError(
@@ -74,6 +69,24 @@ def prior_of(
             f"{len(prior)} classes"
         )
     return prior, [note.removeprefix("prior: ") for note in notes]
+
+
+def check_source(source: str) -> None:
+    """Check that the location of a CSV can be read, before anything slow; sources as for `prior_of`.
+
+    Raises:
+        ModelError: it does not exist, and is like another source.
+        DataError: it cannot be read.
+    """
+    if source.casefold() == UNIFORM or source.startswith((LABELS, MODEL)):
+        return
+    near = get_close_matches(source.casefold(), [UNIFORM, LABELS, MODEL], n=1, cutoff=0.7)
+    if near and not storage.exists(source):
+        raise ModelError(
+            f"prior: expected a CSV, {UNIFORM}, {LABELS}TABLE or {MODEL}TABLE, got {source!r:.80}, which does not "
+            f"exist; did you mean {near[0]!r}?"
+        )
+    storage.read_bytes(source, "read the prior", most=MOST_TABLE_BYTES)
 
 
 def _table_of(source: str, prefix: str) -> str:

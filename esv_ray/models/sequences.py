@@ -88,6 +88,11 @@ def check_sequence(index: int, sequence: Array, model: VideoModel, budget: int) 
         SpecError: it is larger than the memory budget.
     """
     if isinstance(sequence, Tensor):
+        if sequence.layout is not torch.strided or sequence.is_meta or sequence.is_quantized:
+            raise DataError(
+                f"sequence {index}: features must be a dense tensor with values, got layout {sequence.layout}, device "
+                f"{sequence.device.type}, {sequence.dtype}; call to_dense() or dequantize(), if that is the reason"
+            )
         real, kind = not sequence.is_complex(), str(sequence.dtype)
     else:
         sequence = np.asarray(sequence)

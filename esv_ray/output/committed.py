@@ -170,7 +170,7 @@ def read_mark(output: str, unit: PlannedUnit, job: str, folders: Sequence[str] =
     origin_for(unit, job).check(footer.origin, url)
     if footer.counts.rows != unit.rows:
         raise JobError(
-            f"{url}: expected {unit.rows} input rows by the plan, got {footer.counts.rows}; `esv verify --repair` on "
+            f"{url}: expected {unit.rows} input rows by run.json, got {footer.counts.rows}; `esv verify --repair` on "
             "the output moves it aside, then run the job again"
         )
     return footer

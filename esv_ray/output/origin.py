@@ -43,7 +43,7 @@ class Origin:
         if (found.covers, found.input) != (self.covers, self.input):
             of_others = "" if found.input == self.input else " of another file of features"
             raise JobError(
-                f"{location}: expected the rows {self.covers} of the plan (unit, row group, start, stop), got "
+                f"{location}: expected the rows {self.covers} in run.json (unit, row group, start, stop), got "
                 f"{found.covers}{of_others}; `esv verify --repair` on the output moves it aside, then run the job again"
             )
 

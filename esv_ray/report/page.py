@@ -15,7 +15,7 @@ from esv_ray.analysis.figures.recolor import colors_of, variable
 from esv_ray.analysis.figures.wording import ordinal
 from esv_ray.report.content import ComparisonPart, Fact, Figure, Report, Section, ShownVideo
 from esv_ray.report.tables import csv_link, listed, prose, table_html, text_of, with_minus
-from esv_ray.report.videos import KEY, video_html
+from esv_ray.report.videos import key_html, video_html
 from esv_ray.show.theme import css_variables
 
 _HERE = Path(__file__).parent
@@ -174,7 +174,7 @@ def _comparison(part: ComparisonPart) -> Iterator[str]:
     yield f'<div class="measures">{table_html(part.table, part.title)}</div>'
     yield from map(_section, part.sections)
     if part.changed:
-        yield f'<div class="group" id="changed"><h3>Videos that changed most</h3>{KEY}'
+        yield f'<div class="group" id="changed"><h3>Videos that changed most</h3>{key_html(part.changed)}'
         for number, shown in enumerate(part.changed):
             yield video_html(shown, f"changed-{number}", 4)
         yield "</div>"
@@ -183,7 +183,7 @@ def _comparison(part: ComparisonPart) -> Iterator[str]:
 
 def _videos(videos: Sequence[ShownVideo], rankings: Sequence[str]) -> Iterator[str]:
     """Yield the videos by ranking, each once; a ranking says which of its videos stand above."""
-    yield KEY
+    yield key_html(videos)
     groups: dict[str, list[int]] = {reason: [] for reason in rankings}
     for number, each in enumerate(videos):
         groups.setdefault(each.reasons[0] if each.reasons else "", []).append(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from esv_ray.analysis.figures.wording import ordinal
 from esv_ray.report.content import ShownVideo
 from esv_ray.report.drawings import bars_svg, esv_scale, shown_classes, waterfall_svg
@@ -9,21 +11,28 @@ from esv_ray.report.tables import prose, text_of, with_minus
 from esv_ray.report.thumbnails import MOST_ALIGNED, pictured
 from esv_ray.show.geometry import Scale
 from esv_ray.show.html import values_table
+from esv_ray.show.text import standard_error_note
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
 _MOST_NAME = 300  # characters of a class name
 _MOST_BESIDE = 32  # elements whose bars fit on half of a page
 
-KEY = (
-    '<p class="key">'
-    '<span><svg aria-hidden="true"><rect class="s" width="14" height="12"/></svg>supports the class</span>'
-    '<span><svg aria-hidden="true"><rect class="d" width="14" height="12"/></svg>distracts from it</span>'
-    '<span><svg aria-hidden="true"><rect class="e" x="4" width="6" height="12"/></svg>'
-    "&plusmn; standard error, of sampled values</span><span>numbers below the bars: frames</span></p>"
-)
-"""What colors and bands mean."""
 SIDES = ("A, this output", "B, the other output")
 """Names of the two outputs of a comparison, as its sentences call them."""
+
+
+def key_html(shown: Sequence[ShownVideo]) -> str:
+    """Return what colors and bands mean, for videos that stand together."""
+    videos = [video for each in shown for video in (each.video, each.before) if video is not None]
+    errors = any(video.has_errors for video in videos)
+    band = '<span><svg aria-hidden="true"><rect class="e" x="4" width="6" height="12"/></svg>'
+    return (
+        '<p class="key">'
+        '<span><svg aria-hidden="true"><rect class="s" width="14" height="12"/></svg>supports the class</span>'
+        '<span><svg aria-hidden="true"><rect class="d" width="14" height="12"/></svg>distracts from it</span>'
+        + (f"{band}{standard_error_note('&plusmn;')}</span>" if errors else "")
+        + "<span>numbers below the bars: frames</span></p>"
+    )
 
 
 def video_html(shown: ShownVideo, anchor: str, level: int) -> str:

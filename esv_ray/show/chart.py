@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from esv_ray.errors import SpecError
-from esv_ray.show.text import shortened
+from esv_ray.show.text import shortened, standard_error_note
 from esv_ray.show.theme import LIGHT, Theme, vega_config
 from esv_ray.show.video import AttributedVideo, FloatArray
 
@@ -18,6 +19,7 @@ _LEAST_WIDTH, _ELEMENT_WIDTH, _MOST_WIDTH = 440, 44, 1100
 _PANEL_HEIGHT = 130
 _MOST_NAME = 80
 _MOST_ID = 60
+_NOTE_WIDTH = 80  # characters of a line below the title, which fit on the narrowest figure
 HALO = "halo"
 """Name of a layer of texts whose outlines, in the color of the page, lie below the letters in an SVG."""
 
@@ -86,9 +88,10 @@ def video_chart(
         )
     if any(thumbnails):
         panels.append(_pictures(video, thumbnails))
-    lines = "" if video.exact else "; lines: standard errors"
     legend = "Element Shapley Values (ESV): blue supports the class, orange distracts from it"
-    subtitle = [f"{video.n} elements; {video.outcome}{lines}", legend]
+    subtitle = [f"{video.n} elements; {video.outcome}", legend]
+    if video.has_errors:
+        subtitle += textwrap.wrap(standard_error_note("Lines"), _NOTE_WIDTH)
     heading = {"text": shortened(video.video_id, _MOST_ID), "subtitle": subtitle, "offset": 18}
     chart = altair.vconcat(*panels, title=altair.TitleParams(**heading), spacing=18)
     return chart.configure(**vega_config(theme)).resolve_scale(

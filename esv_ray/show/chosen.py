@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from esv_ray.errors import SpecError
+from esv_ray.input.class_names import nearest_names
 from esv_ray.show.text import printable
 
 _NAMED = 3  # classes in an error
@@ -39,9 +39,9 @@ def chosen_classes(
 
 def _not_kept(given: str | int, ids: Sequence[int], kept: Sequence[int], names: Sequence[str] | None) -> str:
     """Return what is wrong with a class to show: it has no ESVs, or there is none of this name."""
-    near = difflib.get_close_matches(str(given), names or (), n=1)
-    if names and not ids and near:
-        return f"class: there is no class {quoted(given)}; did you mean {quoted(printable(near[0]))}?"
+    near = nearest_names(str(given), names or ())
+    if not ids and near:
+        return f"class: there is no class {quoted(given)}; did you mean {' or '.join(map(quoted, near))}?"
     known = ", ".join(str(each) if not names else f"{each} {printable(names[each])}" for each in kept[:_NAMED])
     more = ", ..." if len(kept) > _NAMED else ""
     advice = "`classes` of the job decides which are kept"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from esv_ray.show.geometry import bars, scale_of
-from esv_ray.show.text import shortened
+from esv_ray.show.text import shortened, standard_error_note
 from esv_ray.show.theme import DISTRACTING, PAGE_FONT, SUPPORTING
 from esv_ray.show.video import AttributedVideo, ClassEsvs
 
@@ -60,7 +60,8 @@ def values_table(video: AttributedVideo) -> str:
             cells.append(_value(difference[place], None if error is None else error[place]))
         rows.append(f"<tr><td>{place}</td><td>{frame}</td>{''.join(cells)}</tr>")
     names = f'<th scope="col">element</th><th scope="col">frame</th>{head}{last}'
-    return f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    note = f"<p>{standard_error_note('&plusmn;')}</p>" if video.has_errors else ""
+    return f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>{note}"
 
 
 def _value(value: float, error: float | None) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Iterator, Sequence
 from math import floor, inf, log10
 from typing import NamedTuple
 
 import numpy as np
 
-from esv_ray.show.text import printable
+from esv_ray.show.text import printable, standard_error_note
 from esv_ray.show.video import AttributedVideo, FloatArray
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -42,8 +43,9 @@ def video_lines(video: AttributedVideo, *, width: int | None = None) -> list[str
     """
     width = width or shutil.get_terminal_size().columns
     difference = video.difference
-    errors = "; ±: standard error" if any(each.stderr is not None for each in video.classes) else ""
-    lines = [f"{printable(video.video_id)}: {video.n} elements, {video.outcome}{errors}"]
+    lines = [f"{printable(video.video_id)}: {video.n} elements, {video.outcome}"]
+    if video.has_errors:
+        lines += textwrap.wrap(standard_error_note("±"), width)
     values = [each.esv for each in video.classes] + ([] if difference is None else [difference])
     largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0) or 1.0
     stderrs = [each.stderr for each in video.classes] + ([] if difference is None else [video.difference_stderr])

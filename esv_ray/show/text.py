@@ -22,6 +22,14 @@ class ClassText(str):
         return text
 
 
+def standard_error_note(mark: str) -> str:
+    """Return what the standard errors of sampled ESVs are, shown by a sign or by marks such as ``Lines``."""
+    return (
+        f"{mark}: standard error, the typical distance of a sampled ESV from the exact one; with the adjusted "
+        "estimator it is pooled over the elements of a class"
+    )
+
+
 def printable(text: str) -> str:
     """Return a text with its control characters escaped: ids and names of tables may hold any."""
     if text.isprintable():

@@ -97,6 +97,11 @@ class AttributedVideo:
             return f"no label; {how}"
         return f"{'classified correctly' if self.label == self.predicted else 'misclassified'}; {how}"
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether ESVs that are shown have standard errors."""
+        return any(each.stderr is not None for each in self.classes)
+
     def roles(self, each: ClassEsvs) -> str:
         """Return what a class is to the video, such as `` (label, predicted)``; nothing if it is neither."""
         pairs = (("label", self.label), ("predicted", self.predicted))

@@ -25,7 +25,7 @@ from esv_ray.storage.location import (
 from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ranges, reader
 from esv_ray.storage.patterns import is_pattern
 from esv_ray.storage.range_file import RangeFile
-from esv_ray.storage.spelling import local_path, spelled, without_credentials
+from esv_ray.storage.spelling import given, local_path, spelled, without_credentials
 from esv_ray.storage.states import State, state
 from esv_ray.storage.transport.faults import RetryPolicy, attempt, locating, retry_policy
 from esv_ray.storage.trials import check_writable, creates_only
@@ -49,6 +49,7 @@ __all__ = [
     "fault_in",
     "file_path",
     "find",
+    "given",
     "identity",
     "in_this_process",
     "is_hidden",

@@ -7,6 +7,7 @@ drops the part after ``::`` if the part before it does not open another location
 from __future__ import annotations
 
 import re
+from os import PathLike, fspath
 from urllib.parse import unquote_to_bytes
 
 from esv_ray.errors import SpecError
@@ -23,6 +24,22 @@ _DISK = re.compile(r"(?:file|local):")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/:]")
 _KEPT_ESCAPES = re.compile(r"%(?:00|2[Ff])")
+
+
+def given(value: object, name: str) -> str:
+    """Return a location that a caller of the Python interface gives.
+
+    Args:
+        value: a text, or a path of this machine.
+        name: of the argument, for the error.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    location = fspath(value) if isinstance(value, str | PathLike) else None
+    if not isinstance(location, str):
+        raise SpecError(f"{name}: expected a location, as a text or a path, got {type(value).__name__}")
+    return location
 
 
 def spelled(url: str) -> str:

@@ -106,7 +106,7 @@ def _progress_lines(status: JobStatus, now: float) -> Iterator[str]:
     elif isinstance(record, PartitionsRecord):
         yield from _partition_lines(status, record, now)
     elif record.waiting_for and not record.units.total:
-        yield f"{_state(status, record)}: the job is not planned yet"
+        yield f"{_state(status, record)}: the job has not checked its input yet"
         yield from _live_lines(status, record, now)
     else:
         yield from _job_lines(status, record, now)

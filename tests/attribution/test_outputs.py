@@ -495,7 +495,7 @@ def test_nothing_outside_the_features_is_opened_for_a_run_json(features: str, bu
             content = {**original, "files": [[url, *original["files"][0][1:]], *original["files"][1:]]}
             (out / "run.json").write_text(json.dumps({**content, "checksum": checksum_of(content)}))
             problems = [problem for problem in verify_output(str(out)).problems if "not opened" in problem]
-            assert problems == [f"{url}: in the plan, but not a file of the features {features}; it is not opened"]
+            assert problems == [f"{url}: in run.json, but not a file of the features {features}; it is not opened"]
             assert url not in opened
 
 

@@ -538,7 +538,7 @@ def test_progress_says_that_plans_are_made(
 
     def report(progress: Progress) -> None:
         seen.append(progress.stage)
-        if "making" in progress.stage:
+        if "preparing" in progress.stage:
             shown.set()
 
     def slow(recipe: Recipe) -> Plan:
@@ -549,6 +549,6 @@ def test_progress_says_that_plans_are_made(
     clear_plans()
     places = {"features": features, "model": bundle, "output": str(tmp_path / "out")}
     assert run_job(load_spec(places, ["cluster.actors=0", "frames=9"]), report).exit_code == 0
-    assert seen[0] == "planning the job"
-    assert any(stage.startswith("1 actor making the plan of n = ") for stage in seen), set(seen)
+    assert seen[0] == "checking the input"
+    assert any(stage.startswith("1 actor preparing the estimator for ") for stage in seen), set(seen)
     assert seen[-1] == ""

@@ -45,7 +45,10 @@ def test_moments_stand_beside_the_features(table: Path, tmp_path: Path) -> None:
         ("video_id,key_start,key_end\nx,1,one\n", "line 2: expected numbers of frames from 0, got '1' and 'one'"),
         ("video_id,key_start,key_end\nx,-1,1\n", "line 2: expected numbers of frames from 0"),
         ("video_id,key_start,key_end\nx,5,4\n", "line 2: expected a last frame that is not before the first, got 5"),
-        ("video_id,key_start,key_end\nx,1,2\nx,1,3\n", "line 3: expected one key moment of 'x'"),
+        (
+            "video_id,key_start,key_end\nx,1,2\nx,1,3\n",
+            "line 3: expected one key moment of a video, got a second one of 'x'",
+        ),
         ("video_id,key_start,key_end\nother,1,2\n", "expected key moments of the videos in .*, found none of theirs"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_table_is_verified(clips: Path, tmp_path: Path, run: Run) -> None:
     assert bad.returncode == 1
     problems = [
         f"features/{first.name}: not the file that was committed",
-        "features/stray.parquet: not in the plan",
+        "features/stray.parquet: not in run.json",
         "1 of 2 units are not committed",
         "_SUCCESS exists although units are missing",
     ]

@@ -44,10 +44,10 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         report(Progress(total=10, resumed=0, waiting_for="a node with 8 cores"))
     assert capsys.readouterr().err == "0/10 videos, waiting for a node with 8 cores\n"
     with progress.job_progress() as report:
-        report(Progress(total=0, resumed=0, stage="planning the job"))
-        assert capsys.readouterr().err == "planning the job\n"
-        report(Progress(total=10, resumed=0, actors=2, stage="2 actors making the plan of n = 64"))
-    assert ", 2 actors 0% busy, 2 actors making the plan of n = 64, ETA -" in capsys.readouterr().err
+        report(Progress(total=0, resumed=0, stage="checking the input"))
+        assert capsys.readouterr().err == "checking the input\n"
+        report(Progress(total=10, resumed=0, actors=2, stage="2 actors preparing the estimator for 64 elements"))
+    assert ", 2 actors 0% busy, 2 actors preparing the estimator for 64 elements, ETA -" in capsys.readouterr().err
 
 
 def test_silent_actors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

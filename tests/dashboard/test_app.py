@@ -71,6 +71,7 @@ def test_errors_of_a_contrast_are_its_own(dashboard: Served, wrong: dict[str, An
     errors = [np.array(each["stderr"]) for each in own["classes"]]
     assert not np.allclose(own["contrast"]["stderr"], np.hypot(*errors))
     assert own["contrast"]["note"] == ""
+    assert own["errors"].startswith("±: standard error, the typical distance of a sampled ESV from the exact one; ")
 
 
 def test_a_video_without_esvs_says_why(dashboard: Served) -> None:

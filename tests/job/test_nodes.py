@@ -73,12 +73,12 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_done_without(
         driver.wait(partial(waits, driver))
         told = list(status_lines(read_status(str(tmp_path / "out")), time.time()))
         if options == OPTIONS:
-            assert told[0].strip() == "running: the job is not planned yet"
+            assert told[0].strip() == "running: the job has not checked its input yet"
             driver.process.send_signal(signal.SIGTERM)
             assert driver.process.wait(60) == 130
             assert driver.progress()["state"] == "interrupted"
             ended = list(status_lines(read_status(str(tmp_path / "out")), time.time()))
-            assert [line.strip() for line in ended[:-1]] == ["interrupted: the job is not planned yet"]
+            assert [line.strip() for line in ended[:-1]] == ["interrupted: the job has not checked its input yet"]
             assert not (tmp_path / "out" / "run.json").exists()
     assert told[0].strip().startswith("running: 0 of 40 videos")
     cluster.ask("add")

@@ -49,8 +49,8 @@ def test_names_of_known_classes_stand_for_ids(tmp_path: Path) -> None:
     refused: dict[tuple[str, ...] | None, str] = {
         None: "whole number from 0 as class, got 'walk'; names are taken where the names of the classes are known",
         ("walk", "run", ""): "whole number from 0 or one of the class names as class, got 'open door'",
-        ("walk", "open door", "walk"): "row 2: 'walk' is the name of class 0, 2, and could mean another class",
-        ("2", "walk", "open door"): "row 3: '2' is the name of class 0, and could mean another class; give ids",
+        ("walk", "open door", "walk"): "row 2: a name that could mean another class: 'walk' is class 0, 2",
+        ("2", "walk", "open door"): "row 3: a name that could mean another class: '2' is class 0; give ids",
     }
     empty = tmp_path / "empty.csv"
     empty.write_text("class,prior\n,1\n1,2\n")

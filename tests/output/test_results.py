@@ -365,7 +365,7 @@ def test_a_file_of_another_job_or_of_other_rows_is_refused() -> None:
         JobError, match=r"^here: expected a file of this job \(job\), got one of another job \(b\); .*--repair"
     ):
         own.check(Origin("b", "footer", own.covers), "here")
-    with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) of the plan .*got \(3, 1, 5, 9\); "):
+    with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) in run\.json .*got \(3, 1, 5, 9\); "):
         own.check(Origin("job", "footer", (3, 1, 5, 9)), "here")
     with pytest.raises(JobError, match=r"^here: expected the rows \(3, 1, 0, 5\) .* of another file of features; "):
         own.check(Origin("job", "another", own.covers), "here")

@@ -258,7 +258,7 @@ def test_text_that_is_not_utf_8(output: Output) -> None:
 def test_a_part_that_is_not_in_the_plan(output: Output) -> None:
     stray = "part-000009-0123456789abcdef.parquet"
     shutil.copy(output.part("videos"), output.folder / "videos" / stray)
-    assert output.problems() == (f"videos/{stray}: not in the plan",)
+    assert output.problems() == (f"videos/{stray}: not in run.json",)
 
 
 def test_a_unit_of_another_plan(output: Output) -> None:
@@ -562,7 +562,7 @@ def test_a_footer_that_agrees_with_itself_and_not_with_the_plan(output: Output) 
     content = json.loads(pq.read_metadata(output.part("videos")).metadata[b"esv_ray"])["counts"]
     output.write_counts(rows=content["rows"] + 1, ok=content["ok"] + 1)
     first, second = output.problems()
-    assert "expected 4 input rows by the plan, got {'rows': 5" in first
+    assert "expected 4 input rows by run.json, got {'rows': 5" in first
     assert second.startswith("_SUCCESS says {")
 
 
@@ -627,7 +627,7 @@ def test_an_id_in_two_files_of_which_one_failed(tmp_path: Path) -> None:
 def test_attributions_that_are_not_in_the_plan(output: Output) -> None:
     stray = "part-000009-0123456789abcdef.parquet"
     shutil.copy(output.part("attributions"), output.folder / "attributions" / stray)
-    assert output.problems() == (f"attributions/{stray}: not in the plan",)
+    assert output.problems() == (f"attributions/{stray}: not in run.json",)
 
 
 @pytest.mark.parametrize(
@@ -705,7 +705,7 @@ def test_as_many_rows_in_other_row_groups(done: tuple[Path, JobResult]) -> None:
         rows[unit.row_group] += unit.rows
     there = rows[first.row_group]
     assert problem == (
-        f"{first.file.url}: expected the rows of its row groups in the plan, {rows.total()} in all, got "
+        f"{first.file.url}: expected the rows of its row groups in run.json, {rows.total()} in all, got "
         f"{rows.total()}; 2 row groups differ, first {first.row_group}: expected {there} rows, got "
         f"{there - first.rows}; plan the job again"
     )

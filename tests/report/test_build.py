@@ -297,7 +297,7 @@ def test_damaged(tmp_path: Path) -> None:
     (out / "videos" / "part-999999.parquet").write_bytes(b"not of this job")
     verified = fact(content_of(str(out)), "Verified")
     assert verified.state == "bad"
-    assert verified.text == "1 problem: videos/part-999999.parquet: not in the plan"
+    assert verified.text == "1 problem: videos/part-999999.parquet: not in run.json"
 
 
 def test_many_problems_are_one_line(tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_many_problems_are_one_line(tmp_path: Path) -> None:
     content = content_of(str(out))
     assert content.notice == "esv verify found 70 problems: see “Verified” below."
     verified = fact(content, "Verified")
-    assert verified.text == "70 problems; the first: videos/part-900000.parquet: not in the plan"
+    assert verified.text == "70 problems; the first: videos/part-900000.parquet: not in run.json"
     assert len(verified.details) == 51
-    assert verified.details[0] == "videos/part-900001.parquet: not in the plan"
+    assert verified.details[0] == "videos/part-900001.parquet: not in run.json"
     assert verified.details[-1] == "19 more: run esv verify"
     assert "videos/part-900050.parquet" in check_inert(page(content)).text
 

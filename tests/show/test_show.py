@@ -15,10 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+import esv_ray
 from esv_ray.cli import cli
 from esv_ray.errors import DataError, SpecError
 from esv_ray.models.saving import save_heads
+from esv_ray.report.content import ShownVideo
+from esv_ray.report.videos import key_html
 from esv_ray.show.chart import picture_of, video_chart
+from esv_ray.show.html import values_table
 from esv_ray.show.listing import list_videos, listing_lines
 from esv_ray.show.read import read_video
 from esv_ray.show.terminal import encodable, video_lines
@@ -330,3 +334,37 @@ def test_pictures_take_their_own_height(output: Path) -> None:
         return [text for text in labels if re.fullmatch("[\u2212-]?[0-9]+[.][0-9]+", text)]
 
     assert ticks(with_pictures) == ticks(plain)
+
+
+# --- standard errors
+
+
+def test_every_place_with_standard_errors_says_what_they_are(output: Path, tmp_path: Path) -> None:
+    """Terminal, figures, pages of values, reports: where there are none, nothing is said of them."""
+    sampled, exact = (row["video_id"] for row in (rows_of(output, "videos")[-1], rows_of(output, "videos")[0]))
+    note = "standard error, the typical distance of a sampled ESV from the exact one; with the adjusted estimator it is"
+    for video_id, expected in ((sampled, True), (exact, False)):
+        video = read_video(str(output), video_id)
+        assert video.has_errors is expected
+        pages = [" ".join(" ".join(video_lines(video, width=70)).split()), values_table(video)]
+        for suffix in ("svg", "html"):
+            done = show(output, video_id, "--output", tmp_path / f"v.{suffix}")
+            assert done.exit_code == 0, done.output
+            text = (tmp_path / f"v.{suffix}").read_text()
+            pages.append(re.sub(r"\s+", " ", re.sub(r"</?t[^>]*>", " ", text)))
+        pages.append(key_html([ShownVideo(video, ())]))
+        assert [(note in page) for page in pages] == [expected] * len(pages)
+        assert [("±" in page or "&plusmn;" in page) for page in pages[:2]] == [expected] * 2
+
+
+def test_no_other_words_for_a_standard_error() -> None:
+    """There is one sentence, in one place; a sign for errors elsewhere has to come with it."""
+    package = Path(esv_ray.__file__).parent
+    sources = [path for end in ("py", "js") for path in package.rglob(f"*.{end}")]
+    signs = {
+        str(path.relative_to(package))
+        for path in sources
+        if re.search(r"±|&plusmn;", path.read_text()) and "standard_error_note" not in path.read_text()
+    }
+    assert signs == {"dashboard/static/video.js"}, "it shows the sentence that dashboard/video.py sends"
+    assert "standard_error_note" in (package / "dashboard/video.py").read_text()

@@ -377,6 +377,26 @@ def test_a_full_disk_says_what_to_do(write: Write, tmp_path: Path, monkeypatch: 
 
 
 @writes
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EACCES, "cannot write the table: access to {url} was denied (Permission denied); check the permissions"),
+        (errno.EROFS, "cannot write the table: {url}: Read-only file system; give a location that can be written"),
+        (errno.ENOSPC, "cannot write the table: {url}: No space left on device; free some space"),
+    ],
+)
+def test_errors_of_the_file_system_name_no_temporary_file(
+    number: int, says: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int) -> None:
+        raise OSError(number, os.strerror(number), f"{tmp_path}/.object.0123456789abcdef.tmp")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    url = f"{tmp_path}/object"
+    assert message_of(DataError, lambda: write(url, b"x", "write the table")) == says.format(url=url)
+
+
+@writes
 @pytest.mark.parametrize("name", ["file/object", "file/deep/object"])
 def test_a_file_where_a_folder_should_be(write: Write, name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")

@@ -540,7 +540,7 @@ def test_a_driver_that_is_silent_while_it_waits(tmp_path: Path) -> None:
     (tmp_path / "progress.json").write_text(json.dumps(told))
     lines = list(status_lines(read_status(str(tmp_path)), datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()))
     assert [line.strip() for line in lines[:-1]] == [
-        "running: the job is not planned yet",
+        "running: the job has not checked its input yet",
         "waiting for a node",
         "no update for 9 h 0 min: the job may have been killed; submit it again to resume it",
     ]

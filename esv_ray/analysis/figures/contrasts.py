@@ -15,7 +15,7 @@ from esv_ray.analysis.figures.rows import Row, check_columns, has, read_rows
 from esv_ray.analysis.figures.wording import signed
 from esv_ray.errors import count_of
 from esv_ray.show.chart import element_bars
-from esv_ray.show.text import printable
+from esv_ray.show.text import printable, standard_error_note
 
 if TYPE_CHECKING:
     import altair
@@ -34,7 +34,7 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
     """
     check_columns(table, "contrasts", _KEYS, _VALUES)
     lengths, note = frequent_lengths(table, 3)
-    panels, findings = [], []
+    panels, findings, sampled = [], [], False
     for n in lengths:
         for video in _most_misled(table, n, _MOST_VIDEOS // len(lengths)):
             worst = min((row for row in video if has(row, "difference")), key=lambda row: float(row["difference"]))
@@ -45,11 +45,11 @@ def chart(table: pa.Table, look: Look) -> altair.ConcatChart:
                 f"{worst['frame_index']} ({signed(worst['difference'])})"
             )
             findings.append(f"{name}: {words}")
+            sampled |= any(has(row, "stderr") for row in video)
             panels.append(headed(_panel(video, n, look), look, f"{name}, {count_of(n, 'element')}", words))
-    reading = (
-        "Blue, above 0: the element speaks for the label. Orange, below 0: for the predicted class. Lines: one "
-        "standard error, where ESVs are sampled."
-    )
+    reading = "Blue, above 0: the element speaks for the label. Orange, below 0: for the predicted class."
+    if sampled:
+        reading = f"{reading} {standard_error_note('Lines')}."
     return figure(
         panels,
         look,

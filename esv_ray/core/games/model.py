@@ -13,7 +13,7 @@ from esv_ray.core.games.images import image_shape
 from esv_ray.core.games.modules import Average, CharacteristicFunction, PlacedNetwork, VariableLength
 from esv_ray.core.games.pooled import OwnPooling, Pooled
 from esv_ray.core.scales import Combine, Scales
-from esv_ray.errors import ModelError, SpecError
+from esv_ray.errors import ModelError, SpecError, short_text
 from esv_ray.estimator import Output
 
 # A scorer has: `longest`, most elements of a sequence, or None; `scales`, those of its heads (None: it scores every
@@ -93,7 +93,21 @@ class VideoModel:
         return self.dtype if self.shape is None else torch.uint8
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
-        """Return the model on another device or in another floating-point dtype; its modules are moved, not copied."""
+        """Return the model on another device or in another floating-point dtype; its modules are moved, not copied.
+
+        Raises:
+            SpecError: there is no such device here, or the dtype is not of floating point.
+        """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise SpecError(f"dtype: expected a floating-point dtype of torch, got {dtype!r:.60}")
+        try:
+            torch.empty(0, device=device)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, TypeError) as error:  # of torch, by device and build
+            raise SpecError(
+                f"device: expected one that torch can use here, got {str(device)!r:.60} ({short_text(error, 120)})"
+            ) from None
         return replace(self, scorer=self.scorer.to(device=device, dtype=dtype), prior=self.prior.to(device))
 
     def check_output(self, output: Output) -> None:

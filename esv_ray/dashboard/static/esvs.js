@@ -51,10 +51,10 @@ function key(own) {
     const svg = shape("svg", { "aria-hidden": "true" }, shape("rect", { class: kind, x, width, height: 12 }));
     return svg;
   };
-  const errors = own.classes.some((each) => each.stderr);
+  const errors = own.errors || own.other?.errors;
   return made("p.key", {},
     made("span", {}, mark("s", 0, 14), "supports the class"), made("span", {}, mark("d", 0, 14), "distracts from it"),
-    errors ? made("span", {}, mark("e", 4, 6), "± standard error") : null, made("span", {}, "numbers below the bars: frames"));
+    errors ? made("span", {}, mark("e", 4, 6), errors) : null, made("span", {}, "numbers below the bars: frames"));
 }
 
 export function contrast(output, own, steps) {

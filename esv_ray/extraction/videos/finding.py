@@ -11,8 +11,9 @@ from esv_ray.errors import DataError, SpecError, count_of
 from esv_ray.extraction.videos.clip import Clip
 from esv_ray.extraction.videos.lists import SUFFIXES as LIST_SUFFIXES
 from esv_ray.extraction.videos.lists import Listed, read_list
+from esv_ray.input.faults import Lines
 from esv_ray.input.sources.labels import LabelTable, class_ids, read_labels
-from esv_ray.input.sources.records import Entry, Frames, RecordError
+from esv_ray.input.sources.records import Entry, Frames
 
 SUFFIXES = frozenset(
     (
@@ -83,11 +84,12 @@ def find_videos(videos: str, labels: str | None = None, classes: str | None = No
         return FoundVideos(tuple(each.clip for each in found), None, False, tuple(notes))
     ids, more = class_ids(texts, classes)
     clips = []
+    faults = Lines("")
     for each in found:
-        try:
+        with faults.at(each.place):
             clips.append(replace(each.clip, label=ids.id_of(each.label)) if each.label else each.clip)
-        except RecordError as error:
-            raise DataError(f"{each.place}: {error}") from None
+    if text := faults.text():
+        raise DataError(text)
     return FoundVideos(tuple(clips), ids.names, True, (*notes, *more))
 
 
@@ -149,16 +151,16 @@ def _labelled(found: Sequence[_Found], labels: str) -> tuple[list[_Found], list[
     """Return videos with the labels of a CSV, and notes."""
     table: LabelTable = read_labels(labels, None)
     out: list[_Found] = []
-    missing, used = 0, set()
+    missing, used, faults = 0, set(), Lines("")
     for each in found:
         entry = Entry(each.clip.video_id, each.below, _no_frames)
-        try:
+        with faults.at(f"{each.clip.video_id!r:.100}"):
             label = table.label_of(entry)
-        except RecordError as error:
-            raise DataError(f"{labels}: {each.clip.video_id!r:.100}: {error}") from None
-        used.add(table.key_of(entry))
-        missing += not label
-        out.append(replace(each, label=label or ""))
+            used.add(table.key_of(entry))
+            missing += not label
+            out.append(replace(each, label=label or ""))
+    if text := faults.text():
+        raise DataError(f"{labels}: {text}")
     if missing == len(found):
         first, other = found[0], next(iter(table.labels), "")
         got = first.clip.video_id if table.stems is None else first.below

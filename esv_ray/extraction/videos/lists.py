@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
-from esv_ray.input.sources.csv_rows import read_csv
+from esv_ray.input.faults import Lines, RecordError
+from esv_ray.input.sources.csv_rows import check_lines, read_csv
 
 COLUMNS = ("video_id", "path", "label", "start", "end")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".parq")
@@ -57,17 +58,21 @@ def read_list(url: str) -> list[Listed]:
     rows = list(_of_csv(url) if is_csv else _of_parquet(url))
     if not rows:
         raise DataError(f"{url}: expected a list of videos, got no rows")
-    return [_listed(url, place, row) for place, row in rows]
+    faults, listed = Lines("line" if is_csv else "row"), []
+    for number, row in rows:
+        with faults.at(number):
+            listed.append(_listed(url, f"{url}, {'line' if is_csv else 'row'} {number}", row))
+    check_lines(url, faults)
+    return listed
 
 
-def _of_csv(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _of_csv(url: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     rows = read_csv(url, {name: name for name in COLUMNS}, _DOING)
     _check_columns(url, rows.columns, rows.header)
-    for line, row in rows.rows:
-        yield f"{url}, line {line}", row
+    yield from rows.rows
 
 
-def _of_parquet(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _of_parquet(url: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     data = storage.read_bytes(url, _DOING, most=_MOST_BYTES)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
@@ -81,7 +86,7 @@ def _of_parquet(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(f"{url}: expected a list of videos in Parquet, got: {short_text(error, 200)}") from None
     for row in range(table.num_rows):
-        yield f"{url}, row {row}", {name: values[row] or "" for name, values in columns.items()}
+        yield row, {name: values[row] or "" for name, values in columns.items()}
 
 
 def _texts(name: str, column: pa.ChunkedArray) -> list[str | None]:
@@ -103,17 +108,17 @@ def _check_columns(url: str, columns: Iterator[str] | frozenset[str] | list[str]
 def _listed(url: str, place: str, row: Mapping[str, str]) -> Listed:
     path = row["path"]
     if not path.strip():
-        raise DataError(f"{place}: expected a path, got none")
+        raise RecordError("expected a path, got none")
     label = row.get("label", "")
-    start, end = (_seconds(place, name, row.get(name, "")) for name in ("start", "end"))
+    start, end = (_seconds(name, row.get(name, "")) for name in ("start", "end"))
     if end is not None and end <= (start or 0.0):
-        raise DataError(f"{place}: expected an end after the start, got {start or 0:g} to {end:g} seconds")
+        raise RecordError("expected an end after the start", f"got {start or 0:g} to {end:g} seconds")
     return Listed(
-        place, row.get("video_id", ""), _located(url, place, path), "" if label.lower() == "nan" else label, start, end
+        place, row.get("video_id", ""), _located(url, path), "" if label.lower() == "nan" else label, start, end
     )
 
 
-def _seconds(place: str, name: str, text: str) -> float | None:
+def _seconds(name: str, text: str) -> float | None:
     if text.strip().lower() in _NOTHING:
         return None
     try:
@@ -121,17 +126,15 @@ def _seconds(place: str, name: str, text: str) -> float | None:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise DataError(f"{place}: {name}: expected seconds from 0, got {text!r:.60}")
+        raise RecordError(f"{name}: expected seconds from 0", f"got {text!r:.60}")
     return value
 
 
-def _located(url: str, place: str, path: str) -> str:
+def _located(url: str, path: str) -> str:
     """Return the location of a path in a list."""
     if "://" in path or "::" in path or path.startswith("/"):
         return storage.absolute(path)
     parts = path.removeprefix("./").split("/")
     if ".." in parts:
-        raise DataError(
-            f"{place}: expected a path below the folder of the list, or a whole location, got {path!r:.120}"
-        )
+        raise RecordError("expected a path below the folder of the list, or a whole location", f"got {path!r:.120}")
     return storage.join(url.rpartition("/")[0], *[part for part in parts if part not in ("", ".")])

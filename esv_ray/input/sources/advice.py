@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from esv_ray.input.faults import Counts
 from esv_ray.input.sources.arrays import TURNED
-from esv_ray.input.sources.counts import Counts
 from esv_ray.input.sources.labels import NO_CLASS
 from esv_ray.input.sources.request import ImportRequest
 

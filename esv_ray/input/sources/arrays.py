@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.input.faults import RecordError
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.damage import parsing
-from esv_ray.input.sources.records import MOST_BYTES, Frames, RecordError
+from esv_ray.input.sources.records import MOST_BYTES, Frames
 from esv_ray.input.sources.request import Layout
 
 _MOST_DIMENSIONS = 32
@@ -38,7 +39,7 @@ def parse_npy(data: bytes | memoryview) -> npt.NDArray[Any]:
     if len(shape) > _MOST_DIMENSIONS or dtype.subdtype or any(type(n) is not int or n < 0 for n in shape):
         raise RecordError("damaged", f"not a .npy file: shape {shape!s:.60}, type {dtype!s:.60}")
     count, start = math.prod(shape), stream.tell()
-    if not count:
+    if not count and math.prod(max(n, 1) for n in shape) > INT32_MAX:
         shape = tuple(min(n, 1) for n in shape)  # a size beyond 64 bits beside a 0
     if count * dtype.itemsize > len(data) - start:
         raise RecordError("damaged", f"expected {count * dtype.itemsize} bytes of data, got {len(data) - start}")

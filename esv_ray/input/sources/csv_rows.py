@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from esv_ray import storage
 from esv_ray.errors import DataError
 from esv_ray.input.csv_text import DELIMITERS, decode_csv
+from esv_ray.input.faults import Lines, RecordError
 
 _MOST_BYTES = 2**30
 
@@ -33,9 +34,23 @@ class CsvRows:
     rows: Sequence[tuple[int, Mapping[str, str]]]
     checksum: str
 
-    def error(self, line: int, message: str) -> DataError:
-        """Return an error that names a line."""
-        return DataError(f"{self.url}, line {line}: {message}")
+    def check(self, faults: Lines) -> None:
+        """Refuse faults of lines.
+
+        Raises:
+            DataError: there are some; has all of them.
+        """
+        check_lines(self.url, faults)
+
+
+def check_lines(url: str, faults: Lines) -> None:
+    """Refuse faults of the lines of a file.
+
+    Raises:
+        DataError: there are some; has all of them.
+    """
+    if text := faults.text():
+        raise DataError(f"{url}, {text}")
 
 
 def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
@@ -49,7 +64,8 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
         doing: what is being done, for errors.
 
     Raises:
-        DataError: it cannot be read, or its header repeats a column or has none of them.
+        DataError: it cannot be read, or its header repeats a column or has none of them, or lines are too
+            short.
     """
     data = storage.read_bytes(url, doing, most=_MOST_BYTES)
     text = decode_csv(data)
@@ -69,15 +85,19 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
     expected = f"expected a CSV whose header has columns such as {', '.join(dict.fromkeys(names.values()))}"
     if len(places) < len(known) or not places:
         raise DataError(f"{url}: {expected}, each once; got the header {header.strip()!r:.120}")
-    rows = []
+    rows: list[tuple[int, Mapping[str, str]]] = []
+    faults = Lines()
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter + " " in header)
     try:
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
-            if len(row) <= max(places.values()):
-                raise DataError(f"{url}, line {before + reader.line_num}: expected {len(cells)} cells, got {len(row)}")
-            rows.append((before + reader.line_num, {name: row[place].strip() for name, place in places.items()}))
+            number = before + reader.line_num
+            with faults.at(number):
+                if len(row) <= max(places.values()):
+                    raise RecordError(f"expected {len(cells)} cells", f"got {len(row)}")
+                rows.append((number, {name: row[place].strip() for name, place in places.items()}))
     except csv.Error as error:
         raise DataError(f"{url}, line {before + reader.line_num}: {expected}: {error}") from None
+    check_lines(url, faults)
     return CsvRows(url, header.strip(), frozenset(places), rows, hashlib.sha256(data).hexdigest())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from esv_ray.errors import EsvError, short_text
-from esv_ray.input.sources.records import RecordError
+from esv_ray.input.faults import RecordError
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources.files import DOING, SourceFile, list_files
-from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.records import Entry, Frames, Source
 from esv_ray.input.sources.request import ImportRequest
 from esv_ray.input.sources.segments import timing_of
 

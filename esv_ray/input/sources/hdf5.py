@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import DataError, short_text
+from esv_ray.input.faults import RecordError
 from esv_ray.input.numbers import INT32_MAX
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import NamePattern, SourceFile, list_files
 from esv_ray.input.sources.hdf5_files import member, open_file, read_dataset, videos_of
-from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.records import Entry, Frames, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")

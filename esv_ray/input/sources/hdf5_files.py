@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import DataError, SpecError, short_text
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources.arrays import check_size
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import on_disk
-from esv_ray.input.sources.records import RecordError
 
 
 @contextmanager

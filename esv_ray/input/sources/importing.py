@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 from esv_ray import storage
 from esv_ray.errors import DataError, count_of
-from esv_ray.input.class_names import MOST_TABLE_BYTES, classes_csv
+from esv_ray.input.class_names import MOST_TABLE_BYTES, classes_csv, read_classes
+from esv_ray.input.faults import Counts, RecordError, check_all, joined
 from esv_ray.input.sources import progress_mark
 from esv_ray.input.sources.advice import advice, remedy
 from esv_ray.input.sources.arrays import FeatureCheck
-from esv_ray.input.sources.counts import Counts, joined
 from esv_ray.input.sources.frame_rows import open_rows
 from esv_ray.input.sources.hdf5 import open_hdf5
 from esv_ray.input.sources.lmdb_frames import open_lmdb
 from esv_ray.input.sources.numpy_files import open_numpy
 from esv_ray.input.sources.outcome import Extent, ImportProgress, ImportResult, earlier_result
 from esv_ray.input.sources.play_fair import open_play_fair
-from esv_ray.input.sources.records import Entry, RecordError, Source
+from esv_ray.input.sources.records import Entry, Source
 from esv_ray.input.sources.request import Format, ImportRequest
 from esv_ray.input.sources.segments import rows_of, timing_of, with_numbers
-from esv_ray.input.sources.selection import Selection, Tables, Wanted, read_tables
+from esv_ray.input.sources.selection import Selection, Tables, Wanted, labels_of, segments_of, tables_of
 from esv_ray.input.sources.table_writer import TableWriter, part_name, read_state
 from esv_ray.input.sources.tar_shards import open_tar
 
@@ -55,17 +56,42 @@ def import_features(
         ModelError: the CSV of the classes is malformed.
     """
     request.check()
-    storage.check_outside(request.source, request.out, [part_name(0)])
-    storage.check_writable(request.out, "write the feature table", progress_mark.NAMES)
-    progress_mark.check_free(request.out)
-    tables = read_tables(request)
-    with _OPENERS[request.format](request) as source:
+    with ExitStack() as stack:
+        tables, source = _inputs(request, stack)
         identity = request.identity() | _contents(request, tables, source)
         found = progress_mark.look(request.out, identity)
         if found.complete is not None:
             return earlier_result(found.complete)
         selection = Selection(source, tables, request.classes, keep_unlabelled=request.keep_unlabelled)
         return _Import(request, source, selection, identity).run(found.parts, report)
+
+
+def _inputs(request: ImportRequest, stack: ExitStack) -> tuple[Tables, Source]:
+    """Check the folder of the table, and read or open all inputs; return the CSVs, and the source.
+
+    Raises:
+        EsvError: some have faults; has those of all of them.
+    """
+    checks: dict[str, Callable[[], Any]] = {
+        "--output": lambda: _check_out(request),
+        "SOURCE": lambda: stack.enter_context(_OPENERS[request.format](request)),
+        "--labels": lambda: labels_of(request),
+        "--segments": lambda: segments_of(request),
+        "--classes": lambda: _check_classes(request),
+    }
+    _, source, labels, segments, _ = check_all(checks)
+    return tables_of(request, labels, segments), source
+
+
+def _check_classes(request: ImportRequest) -> None:
+    if request.classes is not None and (request.labels is not None or request.segments is not None):
+        read_classes(request.classes)  # labels of the source itself, if any, come after opening it
+
+
+def _check_out(request: ImportRequest) -> None:
+    storage.check_outside(request.source, request.out, [part_name(0)])
+    storage.check_writable(request.out, "write the feature table", progress_mark.NAMES)
+    progress_mark.check_free(request.out)
 
 
 def _contents(request: ImportRequest, tables: Tables, source: Source) -> dict[str, str]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from esv_ray.errors import DataError
 from esv_ray.input.class_names import few, read_classes
+from esv_ray.input.faults import Lines, RecordError
 from esv_ray.input.numbers import INT32_MAX, whole_number
 from esv_ray.input.sources.csv_rows import CsvRows, read_csv
-from esv_ray.input.sources.records import Entry, RecordError
+from esv_ray.input.sources.records import Entry
 
 _COLUMNS = {"video_id": "video_id", "path": "path", "label": "label", "split": "split"}
 # Suffixes of files that may stand in a CSV for a video; any other end, as in `clip.flow`, is a part of the name.
@@ -90,14 +91,17 @@ def read_labels(url: str, split: str | None) -> LabelTable:
     check_split(rows, split)
     labels: dict[str, set[str]] = defaultdict(set)
     others: set[str] = set()
+    faults = Lines()
     for line, row in rows.rows:
         key = row[keys[0]].removeprefix("./") if keys == ["path"] else row[keys[0]]
-        if not key:
-            raise rows.error(line, f"expected a {keys[0]}, got none")
+        with faults.at(line):
+            if not key:
+                raise RecordError(f"expected a {keys[0]}, got none")
         if split is None or row["split"] == split:
             labels[key] |= {label_text(row)} - {""}
         else:
             others.add(key)
+    rows.check(faults)
     texts = {label_text(row) for _, row in rows.rows} - {""}
     stems = _by_stem((*labels, *sorted(others - labels.keys()))) if keys == ["path"] else None
     return LabelTable(dict(labels), others - labels.keys(), texts, stems, rows.checksum)

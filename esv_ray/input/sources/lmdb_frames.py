@@ -13,9 +13,10 @@ import numpy as np
 
 from esv_ray import storage
 from esv_ray.errors import DataError, SpecError, short_text
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources.arrays import check_size
 from esv_ray.input.sources.files import DOING, on_disk
-from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.records import Entry, Frames, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _MATCH = r"^(?P<video_id>.+)_frame_(?P<frame>\d+)\.(?:jpg|jpeg|png)$"

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources.arrays import check_size, parse_npy
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import DOING, NamePattern, SourceFile, list_files
-from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.records import Entry, Frames, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _PICKLED = (".pt", ".pth", ".pkl", ".pickle")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from esv_ray.input.sources.counts import Counts
+from esv_ray.input.faults import Counts
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import short_text
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.numpy_files import pick
-from esv_ray.input.sources.records import RecordError
 from esv_ray.unpickling import Inert, unpickle
 
 

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources.hdf5_files import LinkError, item_at, open_file
-from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.records import Entry, Frames, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _SPLIT = "validation"

@@ -13,19 +13,6 @@ MOST_BYTES = 2**32
 """Most bytes of one video: more than an hour of 2048 numbers at 30 frames per second."""
 
 
-class RecordError(Exception):
-    """A video, a segment or a label that is not written; the import continues with the next one.
-
-    Attributes:
-        reason: the same text for all that have this fault.
-        detail: about this one, may be empty.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
-
-
 @dataclass(frozen=True, eq=False)
 class Frames:
     """The frames of a video.

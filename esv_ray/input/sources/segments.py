@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esv_ray.errors import DataError
+from esv_ray.input.faults import Lines, RecordError
 from esv_ray.input.numbers import INT32_MAX
-from esv_ray.input.sources.csv_rows import CsvRows, read_csv
+from esv_ray.input.sources.csv_rows import read_csv
 from esv_ray.input.sources.labels import check_split, label_text
-from esv_ray.input.sources.records import Frames, RecordError
+from esv_ray.input.sources.records import Frames
 from esv_ray.input.sources.request import ImportRequest
 
 _COLUMNS = {
@@ -146,27 +147,30 @@ def read_segments(url: str, split: str | None, fps: float | None) -> SegmentTabl
     others: set[str] = set()
     first: dict[str, Segment] = {}
     ambiguous: set[str] = set()
+    faults = Lines()
     for line, row in rows.rows:
-        if not row["video"]:
-            raise rows.error(line, "expected a video, got none")
-        if split is not None and row["split"] != split:
-            others.add(row["video"])
-            continue
-        part = f"/{row['segment']}" if row.get("segment") else f"@{row['start']}-{row['stop']}"
-        start, stop = (_time(rows, line, name, row[name], fps) for name in ("start", "stop"))
-        segment = Segment(row["video"] + part, start, stop, label_text(row))
-        by_video[row["video"]].append(segment)
-        if first.setdefault(segment.sequence_id, segment) != segment:
-            ambiguous.add(segment.sequence_id)
+        with faults.at(line):
+            if not row["video"]:
+                raise RecordError("expected a video, got none")
+            if split is not None and row["split"] != split:
+                others.add(row["video"])
+                continue
+            part = f"/{row['segment']}" if row.get("segment") else f"@{row['start']}-{row['stop']}"
+            start, stop = (_time(name, row[name], fps) for name in ("start", "stop"))
+            segment = Segment(row["video"] + part, start, stop, label_text(row))
+            by_video[row["video"]].append(segment)
+            if first.setdefault(segment.sequence_id, segment) != segment:
+                ambiguous.add(segment.sequence_id)
+    rows.check(faults)
     texts = frozenset(label_text(row) for _, row in rows.rows) - {""} if "label" in rows.columns else None
     unselected = frozenset(others - by_video.keys())
     return SegmentTable(dict(by_video), texts, unselected, frozenset(ambiguous), rows.checksum)
 
 
-def _time(rows: CsvRows, line: int, name: str, text: str, fps: float | None) -> float:
+def _time(name: str, text: str, fps: float | None) -> float:
     clock = _CLOCK.fullmatch(text)
     if clock and fps is None:
-        raise rows.error(line, f"{name} is a time, {text!r:.40}, but without --fps start and stop are frame numbers")
+        raise RecordError(f"{name} is a time, but without --fps start and stop are frame numbers", f"got {text!r:.40}")
     if clock and float(clock[3]) < 60 and (clock[1] is None or int(clock[2]) < 60):
         return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
     try:
@@ -175,7 +179,7 @@ def _time(rows: CsvRows, line: int, name: str, text: str, fps: float | None) -> 
         value = math.nan
     if not math.isfinite(value):
         expected = "a frame number" if fps is None else "seconds or hours:minutes:seconds"
-        raise rows.error(line, f"expected {expected} as {name}, got {text!r:.40}")
+        raise RecordError(f"expected {expected} as {name}", f"got {text!r:.40}")
     return value
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from esv_ray.errors import DataError, SpecError
+from esv_ray.input.faults import Counts, RecordError
 from esv_ray.input.plain import LONGEST_ID
-from esv_ray.input.sources.counts import Counts
 from esv_ray.input.sources.labels import ClassIds, LabelTable, class_ids, read_labels, stem
-from esv_ray.input.sources.records import Entry, RecordError, Source
+from esv_ray.input.sources.records import Entry, Source
 from esv_ray.input.sources.request import ImportRequest
 from esv_ray.input.sources.segments import Segment, SegmentTable, read_segments
 
@@ -44,22 +44,37 @@ class Tables:
     segments: SegmentTable | None
 
 
-def read_tables(request: ImportRequest) -> Tables:
-    """Read the CSVs of a request.
+def labels_of(request: ImportRequest) -> LabelTable | None:
+    """Read the labels of a request.
 
     Raises:
-        DataError: one is malformed, or both give labels.
+        DataError: the CSV is malformed.
     """
     split = None if request.format == "play-fair" else request.split
-    labels = None if request.labels is None else read_labels(request.labels, split)
-    segments = None
-    if request.segments is not None:
-        segments = read_segments(request.segments, None if labels is not None else split, request.fps)
-        if labels is not None and segments.texts is not None:
-            raise DataError(
-                f"{request.segments}: its column label gives labels, and so does --labels; leave --labels out, or "
-                "remove the column"
-            )
+    return None if request.labels is None else read_labels(request.labels, split)
+
+
+def segments_of(request: ImportRequest) -> SegmentTable | None:
+    """Read the segments of a request.
+
+    Raises:
+        DataError: the CSV is malformed.
+    """
+    split = None if request.format == "play-fair" or request.labels is not None else request.split
+    return None if request.segments is None else read_segments(request.segments, split, request.fps)
+
+
+def tables_of(request: ImportRequest, labels: LabelTable | None, segments: SegmentTable | None) -> Tables:
+    """Return the CSVs of a request.
+
+    Raises:
+        DataError: both give labels.
+    """
+    if labels is not None and segments is not None and segments.texts is not None:
+        raise DataError(
+            f"{request.segments}: its column label gives labels, and so does --labels; leave --labels out, or "
+            "remove the column"
+        )
     return Tables(labels, segments)
 
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, Self, cast
 
 from esv_ray import storage
 from esv_ray.errors import DataError
+from esv_ray.input.faults import RecordError
 from esv_ray.input.numbers import whole_number
 from esv_ray.input.sources.arrays import check_size, parse_npy
 from esv_ray.input.sources.damage import parsing
 from esv_ray.input.sources.files import DOING, NamePattern, SourceFile, list_files
 from esv_ray.input.sources.numpy_files import pick
-from esv_ray.input.sources.records import Entry, Frames, RecordError, Source
+from esv_ray.input.sources.records import Entry, Frames, Source
 from esv_ray.input.sources.request import ImportRequest
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

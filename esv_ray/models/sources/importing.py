@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor
 
 from esv_ray.core.games.model import check_classes
 from esv_ray.errors import ModelError
+from esv_ray.input.faults import check_all
 from esv_ray.models.class_tables import read_classes
-from esv_ray.models.priors import check_names_of_prior, difference, names_of_prior, prior_of
+from esv_ray.models.priors import check_names_of_prior, check_source, difference, names_of_prior, prior_of
 from esv_ray.models.saving import check_destination, exists_bundle
 from esv_ray.models.sources.imported import Imported, Row
 
@@ -33,6 +35,25 @@ class BundleRequest:
     classes: str | None = None
     columns: tuple[int, int] | None = None
     compared: tuple[str, ...] = ()
+
+
+def read_all(read: Callable[[], Imported], requests: Sequence[BundleRequest]) -> Imported:
+    """Read a model, and check the CSVs of its bundles, so that the faults of all files are reported at once.
+
+    Args:
+        read: reads the model.
+        requests: its bundles.
+
+    Raises:
+        EsvError: a file cannot be read or is malformed.
+    """
+    checks: dict[str, Callable[[], object]] = {"the model": read}
+    for request in requests:
+        checks |= {source: partial(check_source, source) for source in (request.prior, *request.compared)}
+        if request.classes is not None:
+            checks[request.classes] = partial(read_classes, request.classes)
+    imported: Imported = check_all(checks)[0]
+    return imported
 
 
 def import_bundles(imported: Imported, requests: Sequence[BundleRequest]) -> list[Row]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from esv_ray import storage
 from esv_ray.core.games.heads import MlpHead
 from esv_ray.core.games.modules import Average
 from esv_ray.errors import ModelError
+from esv_ray.input.faults import check_all
 from esv_ray.models.class_tables import in_file
 from esv_ray.models.sources.built_in import imported_average, imported_heads
 from esv_ray.models.sources.checkpoints import Checkpoint, read_checkpoint
@@ -62,8 +64,9 @@ def read_play_fair(checkpoints: Sequence[str], *, input_relu: bool = True) -> Im
     repeated = [url for url in checkpoints if files[storage.identity(url)] > 1]
     if repeated:
         raise ModelError(f"{repeated[0]}: expected each checkpoint once, got it more than once")
-    read = {url: read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None) for url in checkpoints}
-    states = {url: _state(url, checkpoint) for url, checkpoint in read.items()}
+    both = check_all({url: partial(_read, url) for url in checkpoints})
+    read = {url: checkpoint for url, (checkpoint, _) in zip(checkpoints, both, strict=True)}
+    states = {url: state for url, (_, state) in zip(checkpoints, both, strict=True)}
     averages = [url for url, state in states.items() if _layout(state) == "average"]
     if averages and len(states) > 1:
         raise ModelError(
@@ -82,16 +85,17 @@ def read_play_fair(checkpoints: Sequence[str], *, input_relu: bool = True) -> Im
     )
 
 
-def _state(url: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return the heads' tensors by their names in the layout, all of one layout.
+def _read(url: str) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """Return a checkpoint, and the heads' tensors by their names in the layout, all of one layout.
 
     Raises:
         ModelError: there are none, or there are further tensors that may change F.
     """
+    checkpoint = read_checkpoint(url, lambda name: _HEAD.fullmatch(name) is not None)
     state = tensors_of_layout(checkpoint, _HEAD, lambda match: match[2], expected=_EXPECTED)
     layout = _layout(state)
     check_no_strays(url, [key for key in state if _layout([key]) != layout], expected=_LAYOUTS[layout])
-    return state
+    return checkpoint, state
 
 
 def _layout(keys: Iterable[str]) -> str:

@@ -33,9 +33,9 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
     except EsvError as error:
         return [], [f"not compared with the input: {error}"]
     if foreign and features is not None:  # the table was moved: the files of the plan have other locations
-        return [], [f"not compared with the input: {foreign[0]} of the plan is not a file of {location}"]
+        return [], [f"not compared with the input: {foreign[0]} in run.json is not a file of {location}"]
     if foreign:
-        return [f"{foreign[0]}: in the plan, but not a file of the features {location}; it is not opened"], []
+        return [f"{foreign[0]}: in run.json, but not a file of the features {location}; it is not opened"], []
     planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
     for unit in manifest.units:
         planned[unit.file][unit.row_group] += unit.rows
@@ -51,7 +51,7 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
             return None, None
         differ = sorted(index for index in rows.keys() | planned[file].keys() if rows[index] != planned[file][index])
         return (
-            f"{file.url}: expected the rows of its row groups in the plan, {rows.total()} in all, got "
+            f"{file.url}: expected the rows of its row groups in run.json, {rows.total()} in all, got "
             f"{planned[file].total()}; {len(differ)} row groups differ, first {differ[0]}: expected {rows[differ[0]]} "
             f"rows, got {planned[file][differ[0]]}; plan the job again",
             None,

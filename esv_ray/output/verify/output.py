@@ -68,7 +68,7 @@ def verify_output(output: str, features: str | None = None) -> Verification:
         return Verification((str(error),), (), (), (), False, True, NO_COUNTS, 0, 0, 0.0)
     names = list_tables(output, FOLDERS)
     strays = strays_of(names, manifest)
-    problems = [f"{stray}: not in the plan" for stray in strays]
+    problems = [f"{stray}: not in run.json" for stray in strays]
     units = [unit for unit in manifest.units if unit.name in names[VIDEOS]]
     redo: list[str] = []
     total, worst = NO_COUNTS, 0.0

@@ -75,7 +75,7 @@ def _count_problems(unit: Unit, footer: UnitFooter, tables: Mapping[str, pa.Tabl
     if len(footer.failed) != counts.failed or any(row >= unit.rows for row in footer.failed):
         yield f"expected {counts.failed} failed rows by its footer, got {len(footer.failed)}"
     if counts.rows != unit.rows or counts.ok + counts.skipped + counts.failed != counts.rows:
-        yield f"expected {unit.rows} input rows by the plan, got {counts.asdict()}"
+        yield f"expected {unit.rows} input rows by run.json, got {counts.asdict()}"
     found = {folder: table.num_rows for folder, table in tables.items()}
     if found != counts.written:
         texts = [" and ".join(f"{rows} {folder}" for folder, rows in each.items()) for each in (counts.written, found)]

@@ -32,7 +32,7 @@ def data_error(url: str, doing: str, error: Exception, tries: int = 1, seconds: 
     Returns:
         A `DataError` if an object is missing or of another kind than expected; a `StorageError` for everything else.
     """
-    text = short_text(error)
+    text = _text(error)
     cannot = f"cannot {doing}: {url}: {text}"
     if isinstance(error, FileNotFoundError):
         return DataError(f"cannot {doing}: {url} was not found; check the location")
@@ -57,7 +57,7 @@ def data_error(url: str, doing: str, error: Exception, tries: int = 1, seconds: 
 
 def _refusal(url: str, doing: str, error: Exception) -> str | None:
     """Return the line for a request that the store refused and will refuse again; None for another error."""
-    text, sign_in = short_text(error), how_to_sign_in(url)
+    text, sign_in = _text(error), how_to_sign_in(url)
     cannot = f"cannot {doing}: {url}"
     status, code = answer(error) or (0, "")
     region = region_of(error)
@@ -75,7 +75,8 @@ def _refusal(url: str, doing: str, error: Exception) -> str | None:
     # gcsfs says so in the text only.
     denied = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
     if denied or status in (401, 403) or code in DENIED_CODES:
-        return f"cannot {doing}: access to {url} was denied ({text}); check the credentials and permissions{sign_in}"
+        check = "the permissions" if _is_of_system(error) else f"the credentials and permissions{sign_in}"
+        return f"cannot {doing}: access to {url} was denied ({text}); check {check}"
     if status == 400 and code in ("", "400"):  # an answer to HEAD has no body, and so no reason
         return (
             f"{cannot}: {text}, without a reason; check the credentials{sign_in}, since an expired or malformed "
@@ -87,7 +88,7 @@ def _refusal(url: str, doing: str, error: Exception) -> str | None:
 def _other_error(url: str, doing: str, error: Exception) -> DataError:
     """Return the error for a fault that is neither transient nor a refusal."""
     cannot = f"cannot {doing}: {url}"
-    message = f"{cannot}: {short_text(error)}"
+    message = f"{cannot}: {_text(error)}"
     if isinstance(error, RefusedError):
         advice = f"the client needs it: check the credentials{how_to_sign_in(url)}"
         return StorageError(f"{message}; {advice}", transient=False)
@@ -97,7 +98,19 @@ def _other_error(url: str, doing: str, error: Exception) -> DataError:
         return DataError(f"{cannot}: expected a file, got a folder; give the location of a file in it")
     if isinstance(error, NotADirectoryError):
         return DataError(f"{cannot}: expected a folder above it, got a file; check the location")
+    if error.errno == errno.EROFS:
+        return StorageError(f"{message}; give a location that can be written", transient=False)
     # Arrow's errors about broken data have no number; some numbers mean that the location is another thing.
     if error.errno in (None, errno.ENAMETOOLONG):
         return DataError(message)
     return StorageError(message, transient=False)
+
+
+def _is_of_system(error: Exception) -> bool:
+    """Return whether an error is of this machine's file system, which names a file; those of stores do not."""
+    return isinstance(error, OSError) and error.filename is not None and error.strerror is not None
+
+
+def _text(error: Exception) -> str:
+    """Return the text of an error without the name of a temporary file: the message has the user's location."""
+    return str(error.strerror) if isinstance(error, OSError) and _is_of_system(error) else short_text(error)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from esv_ray.errors import DataError, SpecError
+from esv_ray.input.faults import RecordError
 from esv_ray.input.sources import lmdb_frames
-from esv_ray.input.sources.records import RecordError
 from tests.input.sources.imports import assert_holds, imported, put, random_videos, table
 
 VIDEOS = random_videos(["P01_101", "P01_11", "b/c"])

@@ -395,8 +395,8 @@ def test_files_with_wrong_bytes_are_counted(kind: str, tmp_path: Path) -> None:
 
 
 def test_errors_of_the_system_are_no_faults_of_files() -> None:
+    from esv_ray.input.faults import RecordError
     from esv_ray.input.sources.damage import parsing
-    from esv_ray.input.sources.records import RecordError
 
     passed: list[BaseException] = [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt(), ImportError("torch")]
     for error in (*passed, DataError("refused")):

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from esv_ray.errors import DataError, SpecError
-from esv_ray.input.sources.records import Frames, RecordError
+from esv_ray.input.faults import RecordError
+from esv_ray.input.sources.records import Frames
 from esv_ray.input.sources.segments import Segment, Timing, read_segments, rows_of
 from tests.input.sources.imports import imported, save_arrays, table
 
@@ -213,7 +214,11 @@ def test_labels_of_the_videos_of_segments(source: Path, tmp_path: Path) -> None:
         ("video,start,stop\na,1,x\n", {}, "line 2: expected a frame number as stop, got 'x'"),
         ("video,start,stop\na,1,\n", {"fps": 2.0}, "line 2: expected seconds or hours:minutes:seconds as stop, got ''"),
         ("video,start,stop\na,nan,3\n", {}, "line 2: expected a frame number as start, got 'nan'"),
-        ("video,start,stop\na,0:01,0:02\n", {}, "line 2: start is a time, '0:01', but without --fps"),
+        (
+            "video,start,stop\na,0:01,0:02\n",
+            {},
+            "line 2: start is a time, but without --fps start and stop are frame numbers, got '0:01'",
+        ),
         ("video,start,stop\n,1,3\n", {}, "line 2: expected a video, got none"),
         (
             "video,start,stop\na,0,0:01:75\n",
