@@ -21,7 +21,7 @@ _SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """A Parquet file of the feature table, as it was when the job was planned.
 

@@ -17,7 +17,7 @@ _MOST_ROWS, _FEWEST_ROWS = 1024, 16
 _MOST_UNITS = 1_000_000  # a footer may promise any number of rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """The piece of work that is computed and committed whole: rows start..stop of a row group.
 

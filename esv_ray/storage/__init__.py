@@ -22,7 +22,7 @@ from esv_ray.storage.location import (
     split_archive,
     without_links,
 )
-from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ranges, reader
+from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ends, read_ranges, reader
 from esv_ray.storage.patterns import is_pattern
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import local_path, spelled, without_credentials
@@ -68,6 +68,7 @@ __all__ = [
     "plain_path",
     "protocol_of",
     "read_bytes",
+    "read_ends",
     "read_ranges",
     "reader",
     "remove",

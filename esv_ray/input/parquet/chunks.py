@@ -21,7 +21,7 @@ _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
 _LARGEST_ITEM = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ColumnChunk:
     """A column of a row group, as the footer describes it.
 
@@ -40,7 +40,7 @@ class ColumnChunk:
     itemsize: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowGroup:
     """A row group, as the footer describes it.
 
@@ -83,39 +83,63 @@ def _leaves(kind: pa.DataType) -> int:
     return _leaves(kind.value_type) if is_any_list(kind) else 1
 
 
+def itemsizes(schema: pq.ParquetSchema) -> tuple[int, ...]:
+    """Return the bytes of a value of each leaf of a file, at least 2 for text."""
+    columns = (schema.column(index) for index in range(len(schema)))
+    return tuple(
+        _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM))) for column in columns
+    )
+
+
 def parse_row_groups(
-    footer: bytes, schema: pq.ParquetSchema, names: Sequence[str | None], file_size: int, location: str
+    footer: Fields, sizes: Sequence[int], names: Sequence[str | None], file_size: int, location: str
 ) -> tuple[RowGroup, ...]:
-    """Read the row groups of a footer.
+    """Return the row groups of a footer.
 
     Args:
-        footer: its bytes; what follows the struct is ignored.
-        schema: of the file, as Arrow reads it.
+        footer: its fields (`read_footer_fields`).
+        sizes: bytes of a value of each leaf (`itemsizes`).
         names: of the column of each leaf (`leaf_names`); None: it is not read.
         file_size: bytes of the file.
         location: the file, for the error.
 
     Raises:
-        DataError: the footer is broken, or places columns outside the file.
+        DataError: the footer places columns outside the file, or contradicts itself.
     """
     try:
-        fields, _ = read_struct(footer)
-        return tuple(_row_group(group, schema, names, file_size) for group in _structs(fields, 4))
+        return tuple(_row_group(group, sizes, names, file_size) for group in _structs(footer, 4))
+    except DataError as error:
+        raise DataError(f"{location}: {error}; write the file again") from None
+
+
+def read_footer_fields(
+    footer: bytes, location: str, spans: dict[int, tuple[int, int]] | None = None
+) -> Fields:
+    """Read the fields of a footer.
+
+    Args:
+        footer: its bytes; what follows the struct is ignored.
+        location: the file, for the error.
+        spans: as for `thrift.read_struct`.
+
+    Raises:
+        DataError: the footer is broken.
+    """
+    try:
+        return read_struct(footer, spans)[0]
     except IndexError:
         raise DataError(f"{location}: the footer does not end; write the file again") from None
     except DataError as error:
         raise DataError(f"{location}: {error}; write the file again") from None
 
 
-def _row_group(group: Fields, schema: pq.ParquetSchema, names: Sequence[str | None], file_size: int) -> RowGroup:
+def _row_group(group: Fields, sizes: Sequence[int], names: Sequence[str | None], file_size: int) -> RowGroup:
     listed, chunks = _structs(group, 1), {}
     rows = _number(group, 3)
-    if not len(listed) == len(schema) == len(names) or rows < 0:
-        raise DataError(f"expected row groups of {len(schema)} columns and some rows, got {len(listed)}, {rows}")
-    for index, (fields, name) in enumerate(zip(listed, names, strict=True)):
+    if not len(listed) == len(sizes) == len(names) or rows < 0:
+        raise DataError(f"expected row groups of {len(sizes)} columns and some rows, got {len(listed)}, {rows}")
+    for fields, name, itemsize in zip(listed, names, sizes, strict=True):
         if name is not None:
-            column = schema.column(index)
-            itemsize = _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM)))
             chunk = chunks[name] = _column_chunk(fields, itemsize)
             if chunk.start < _MAGIC_BYTES or chunk.size < 0 or chunk.values < 0 or chunk.start + chunk.size > file_size:
                 raise DataError(f"column {name} lies outside the file, by its footer")

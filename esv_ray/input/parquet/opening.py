@@ -6,7 +6,7 @@ are read as needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
@@ -26,6 +26,10 @@ _DOING = "read the feature table"
 _BUFFER = 2**20  # bytes of a column that are read at a time; without it Arrow reads a chunk whole and is slower
 _TAIL_BYTES = 2**16  # of a file that are read at first
 _AFTER_CHUNK = 100  # bytes that Arrow may read after a column chunk
+_TOGETHER = 32  # files of a disk whose footers a thread reads at a time
+
+ReportFiles = Callable[[int, int], None]
+"""Gets the number of files of a table that were read, and of all."""
 
 
 class FileSource:
@@ -142,19 +146,49 @@ class OpenedFile(NamedTuple):
         self.source.close()
 
 
-def read_footers(files: Sequence[InputFile]) -> list[Footer]:
+def read_footers(files: Sequence[InputFile], report: ReportFiles = lambda done, total: None) -> list[Footer]:
     """Read the footers of files in parallel; return them in the order of the files.
+
+    Args:
+        files: of a table; there may be tens of thousands.
+        report: called now and then with the number of footers that were read, and that of the files.
 
     Raises:
         DataError: a file is unreadable or not a feature table.
     """
-    return in_parallel(read_footer, files, threads=READERS)
+    footers: list[Footer] = []
+    on_disk = bool(files) and storage.is_local(storage.open_location(files[0].url)[0])
+    together = _TOGETHER if on_disk else 1  # a request of a store takes longer than all else
+    groups = [files[start : start + together] for start in range(0, len(files), together)]
+    step = READERS * _TOGETHER // together
+    for start in range(0, len(groups), step):
+        for read in in_parallel(_footers_of, groups[start : start + step], threads=READERS):
+            footers += read
+        report(len(footers), len(files))
+    return footers
 
 
 def read_footer(file: InputFile) -> Footer:
     """Read the footer of a file; errors as for `open_file`."""
-    with closing(open_file(file)) as opened:
-        return opened.footer
+    with decoding(file.url), closing(FileSource(file)) as source:
+        return parse_footer(source.read_tail(), file).footer
+
+
+def _footers_of(files: Sequence[InputFile]) -> list[Footer]:
+    """Read the footers of a few files; errors as for `open_file`."""
+    tails = storage.read_ends([file.url for file in files], _DOING, _TAIL_BYTES)
+    if tails is None:
+        return [read_footer(file) for file in files]
+    return [_footer_in(tail, file) for tail, file in zip(tails, files, strict=True)]
+
+
+def _footer_in(tail: bytes, file: InputFile) -> Footer:
+    """Return the footer of a file, given its last bytes; what they do not hold is read."""
+    whole = len(tail) == min(file.size, _TAIL_BYTES) and len(tail) >= FEWEST_BYTES and tail.endswith(MAGIC)
+    if not whole or footer_bytes(tail) > len(tail):
+        return read_footer(file)
+    with decoding(file.url):
+        return parse_footer(tail, file).footer
 
 
 def open_file(file: InputFile) -> OpenedFile:
