@@ -154,7 +154,7 @@ def _new_manifest(
     keys: dict[str, object],
     measure: Callable[[], int] | None,
 ) -> Manifest:
-    units = plan_units(footers, spec.compute.unit)
+    units = plan_units(footers, spec.compute.unit, across_files=True)
     if not units:
         raise DataError(f"{spec.features}: expected videos, got a table without rows; check `features`")
     budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node

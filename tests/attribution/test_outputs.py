@@ -36,6 +36,7 @@ from esv_ray.submit.status import read_status, status_lines
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import files_of
 from tests.support.lying_stores import LosesWrites, Unconditional, lying_stores
+from tests.support.units import one_range
 
 OPTIONS = ("cluster.actors=0", "compute.unit=4", "frames=[2,9]", "estimator.m=6")
 UNITS = 10
@@ -523,7 +524,7 @@ def units_of(files: int, groups: int, units: int) -> list[Unit]:
     for file in range(files):
         of = InputFile(f"f{file}", 1, "v")
         for group in range(groups):
-            plan += [Unit(len(plan) + i, of, group, i, i + 1, i) for i in range(units)]
+            plan += [one_range(len(plan) + i, of, group, i, i + 1, i) for i in range(units)]
     return plan
 
 

@@ -86,9 +86,7 @@ def _leaves(kind: pa.DataType) -> int:
 def itemsizes(schema: pq.ParquetSchema) -> tuple[int, ...]:
     """Return the bytes of a value of each leaf of a file, at least 2 for text."""
     columns = (schema.column(index) for index in range(len(schema)))
-    return tuple(
-        _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM))) for column in columns
-    )
+    return tuple(_ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM))) for column in columns)
 
 
 def parse_row_groups(
@@ -112,9 +110,7 @@ def parse_row_groups(
         raise DataError(f"{location}: {error}; write the file again") from None
 
 
-def read_footer_fields(
-    footer: bytes, location: str, spans: dict[int, tuple[int, int]] | None = None
-) -> Fields:
+def read_footer_fields(footer: bytes, location: str, spans: dict[int, tuple[int, int]] | None = None) -> Fields:
     """Read the fields of a footer.
 
     Args:

@@ -110,6 +110,8 @@ def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | 
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the rows that repeat an id of an earlier row, ascending; nulls and empty ids do not count."""
+    if len(ids) < 2:
+        return np.zeros(0, np.int64)
     filled = pc.fill_null(ids.combine_chunks(), b"")
     codes = filled.dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)

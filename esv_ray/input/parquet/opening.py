@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,12 +35,17 @@ ReportFiles = Callable[[int, int], None]
 class FileSource:
     """A file of the table, read in exact ranges. One thread at a time."""
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, end: bytes | None = None) -> None:
+        """Open a file when its bytes are first needed.
+
+        Args:
+            file: the file.
+            end: its last bytes (`read_ends`), if they were read; of a small file that is all of it.
+        """
         self._url, self._size = file.url, file.size
-        self._file = storage.reader(file.url, _DOING, file.size)
-        self._local = storage.is_local(storage.open_location(file.url)[0])
+        self._file: BinaryIO | None = None
         self._ranges: list[tuple[int, bytes]] = []
-        self._tail = b""
+        self._tail = end or b""
 
     def read_tail(self) -> bytes:
         """Read the end of the file, at least its whole footer, and keep it.
@@ -51,7 +56,7 @@ class FileSource:
         size = self._size
         if size < FEWEST_BYTES:
             raise too_small(size, self._url)
-        tail = self.at(max(0, size - _TAIL_BYTES), min(size, _TAIL_BYTES))
+        tail = self._tail or self.at(max(0, size - _TAIL_BYTES), min(size, _TAIL_BYTES))
         end = tail[-len(MAGIC) :] if len(tail) == min(size, _TAIL_BYTES) else b""
         if end != MAGIC:
             raise not_parquet(self.at(0, min(size, HEAD_BYTES)), end, self._url)
@@ -72,26 +77,31 @@ class FileSource:
     def fetch(self, chunks: Iterable[ColumnChunk]) -> None:
         """Read column chunks of an object in parallel and keep them in place of the earlier ones.
 
-        Those of a file on a disk are read when they are used.
+        Those of a file on a disk are read when they are used, and a small file is kept whole with its footer.
         """
         self._ranges = []
-        if not self._local:
+        if len(self._tail) < self._size and not storage.is_local(storage.open_location(self._url)[0]):
             ranges = [(chunk.start, min(chunk.start + chunk.size + _AFTER_CHUNK, self._size)) for chunk in chunks]
             self._ranges = storage.read_ranges(self._url, _DOING, self._size, ranges)
 
-    def stream(self) -> storage.RangeFile:
-        """Return a file object for Arrow."""
+    def stream(self) -> storage.RangeFile | pa.BufferReader:
+        """Return a file object for Arrow; of a small file the bytes themselves, which Arrow reads without Python."""
+        if len(self._tail) == self._size:
+            return pa.BufferReader(self._tail)
         return storage.RangeFile(self._size, self.at)
 
     def close(self) -> None:
         """Close the file and drop the bytes that are kept."""
         self._ranges = []
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _stored(self, start: int, size: int) -> bytes:
         for first, data in self._ranges:
             if first <= start and start + size <= first + len(data):
                 return data[start - first : start - first + size]
+        if self._file is None:
+            self._file = storage.reader(self._url, _DOING, self._size)
         self._file.seek(start)
         return self._file.read(size)
 
@@ -137,7 +147,9 @@ class OpenedFile(NamedTuple):
         with decoding(self.location(row_group)):
             # By numbers, since names with a dot may mean a field of another column.
             indices = sorted(leaves[name] for name in names)
-            for batch in self.parquet.reader.iter_batches(rows, row_groups=[row_group], column_indices=indices):
+            for batch in self.parquet.reader.iter_batches(
+                rows, row_groups=[row_group], column_indices=indices, use_threads=False
+            ):
                 yield plain_columns(batch.rename_columns([own[name] for name in batch.schema.names]))
 
     def close(self) -> None:
@@ -168,37 +180,37 @@ def read_footers(files: Sequence[InputFile], report: ReportFiles = lambda done, 
     return footers
 
 
-def read_footer(file: InputFile) -> Footer:
-    """Read the footer of a file; errors as for `open_file`."""
-    with decoding(file.url), closing(FileSource(file)) as source:
+def read_footer(file: InputFile, end: bytes | None = None) -> Footer:
+    """Read the footer of a file; arguments and errors as for `open_file`."""
+    with decoding(file.url), closing(FileSource(file, end)) as source:
         return parse_footer(source.read_tail(), file).footer
 
 
 def _footers_of(files: Sequence[InputFile]) -> list[Footer]:
     """Read the footers of a few files; errors as for `open_file`."""
-    tails = storage.read_ends([file.url for file in files], _DOING, _TAIL_BYTES)
-    if tails is None:
-        return [read_footer(file) for file in files]
-    return [_footer_in(tail, file) for tail, file in zip(tails, files, strict=True)]
+    return [read_footer(file, end) for file, end in zip(files, read_ends(files), strict=True)]
 
 
-def _footer_in(tail: bytes, file: InputFile) -> Footer:
-    """Return the footer of a file, given its last bytes; what they do not hold is read."""
-    whole = len(tail) == min(file.size, _TAIL_BYTES) and len(tail) >= FEWEST_BYTES and tail.endswith(MAGIC)
-    if not whole or footer_bytes(tail) > len(tail):
-        return read_footer(file)
-    with decoding(file.url):
-        return parse_footer(tail, file).footer
+def read_ends(files: Sequence[InputFile]) -> list[bytes | None]:
+    """Read the last bytes of files of a disk at a time; None: not of a disk, or it is read, and refused, by itself."""
+    ends = storage.read_ends([file.url for file in files], _DOING, _TAIL_BYTES)
+    if ends is None:
+        return [None] * len(files)
+    return [end if len(end) == min(file.size, _TAIL_BYTES) else None for file, end in zip(files, ends, strict=True)]
 
 
-def open_file(file: InputFile) -> OpenedFile:
+def open_file(file: InputFile, end: bytes | None = None) -> OpenedFile:
     """Open a file of the table for reading exact ranges.
+
+    Args:
+        file: the file.
+        end: its last bytes (`read_ends`), if they were read.
 
     Raises:
         DataError: it does not exist, is not a feature table, or its footer changed since the job was planned.
     """
     with decoding(file.url), ExitStack() as on_error:
-        source = FileSource(file)
+        source = FileSource(file, end)
         on_error.callback(source.close)
         tail, stream = source.read_tail(), source.stream()
         footer, metadata = parse_footer(tail, file)
