@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
 from esv_ray.input.columns import is_any_list
-from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, read_struct
+from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, Spans, read_struct
 
 _MAGIC_BYTES = 4
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
@@ -110,19 +111,21 @@ def parse_row_groups(
         raise DataError(f"{location}: {error}; write the file again") from None
 
 
-def read_footer_fields(footer: bytes, location: str, spans: dict[int, tuple[int, int]] | None = None) -> Fields:
+def read_footer_fields(
+    footer: bytes, location: str, spans: Spans | None = None, known: Mapping[int, bytes] = MappingProxyType({})
+) -> Fields:
     """Read the fields of a footer.
 
     Args:
         footer: its bytes; what follows the struct is ignored.
         location: the file, for the error.
-        spans: as for `thrift.read_struct`.
+        spans, known: as for `thrift.read_struct`.
 
     Raises:
         DataError: the footer is broken.
     """
     try:
-        return read_struct(footer, spans)[0]
+        return read_struct(footer, spans, known)[0]
     except IndexError:
         raise DataError(f"{location}: the footer does not end; write the file again") from None
     except DataError as error:

@@ -17,7 +17,7 @@ from esv_ray.input.columns import check_types, feature_number, own_columns, text
 from esv_ray.input.files import InputFile
 from esv_ray.input.images import shape_of
 from esv_ray.input.parquet.chunks import RowGroup, itemsizes, leaf_names, parse_row_groups, read_footer_fields
-from esv_ray.input.parquet.thrift import Fields
+from esv_ray.input.parquet.thrift import Fields, Spans
 from esv_ray.spec_columns import COLUMNS, ColumnNames
 
 PREPROCESSING = b"esv_preprocessing"
@@ -149,9 +149,10 @@ _MOST_KNOWN, _LONGEST_KEY = 32, 2**16
 
 def _fields_of(footer: bytes, file: InputFile) -> tuple[Fields | DataError, _Key | None]:
     """Read the fields of a footer, or return why they cannot be read; and the key of its columns, if it is short."""
-    spans = dict[int, tuple[int, int]]()
+    spans, latest = Spans(), list(_known)[-1:]  # at once: other threads add to it
+    known = {number: part for key in latest for number, part in zip((_SCHEMA, _METADATA), key, strict=False) if part}
     try:
-        fields = read_footer_fields(footer[:-_END_BYTES], file.url, spans)
+        fields = read_footer_fields(footer[:-_END_BYTES], file.url, spans, known)
     except DataError as error:
         return error, None
     schema, metadata = (footer[slice(*spans.get(number, (0, 0)))] for number in (_SCHEMA, _METADATA))

@@ -17,6 +17,9 @@ is out of its range.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from esv_ray.errors import DataError
 
 I32, I64, LIST, STRUCT = 5, 6, 9, 12
@@ -28,18 +31,26 @@ Fields = dict[tuple[int, int], object]
 """Numbers, structs and lists of a struct by field id and type; other values are skipped."""
 
 
-def read_struct(data: bytes, spans: dict[int, tuple[int, int]] | None = None) -> tuple[Fields, int]:
+Spans = dict[int, tuple[int, int]]
+"""First byte and end of fields, their headers included, by field id."""
+
+
+def read_struct(
+    data: bytes, spans: Spans | None = None, known: Mapping[int, bytes] = MappingProxyType({})
+) -> tuple[Fields, int]:
     """Read the struct at the start of data; return it and its number of bytes.
 
     Args:
         data: its bytes; what follows the struct is ignored.
-        spans: gets the first byte and the end of each of its fields, its header included, by field id.
+        spans: gets the place of each of its fields.
+        known: bytes of fields that were read before, by field id; where the data have them they are passed over, and
+            their values are not in the result.
 
     Raises:
         IndexError: the data end before the struct.
         DataError: the data are not a valid struct.
     """
-    return _Compact(data).struct(0, spans)
+    return _Compact(data).struct(0, spans, known)
 
 
 class _Compact:
@@ -54,7 +65,9 @@ class _Compact:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
-    def struct(self, depth: int, spans: dict[int, tuple[int, int]] | None = None) -> tuple[Fields, int]:
+    def struct(
+        self, depth: int, spans: Spans | None = None, known: Mapping[int, bytes] = MappingProxyType({})
+    ) -> tuple[Fields, int]:
         """Read the struct at the current position; return its fields and the position of its end."""
         if depth > _DEEPEST:
             raise DataError("its metadata are nested too deeply")
@@ -68,7 +81,9 @@ class _Compact:
                 raise DataError(f"its metadata have field {last} twice in a struct")
             numbers.add(last)
             start = self._at
-            if kind in _BITS:
+            if known and data.startswith(passed := known.get(last, b"\0"), begin):
+                self._at = begin + len(passed)
+            elif kind in _BITS:
                 byte = data[start]
                 if byte < 128:
                     self._at = start + 1
