@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
 from esv_ray.input.columns import is_any_list
-from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, Spans, read_struct
+from esv_ray.input.parquet.thrift import I32, I64, LIST, STRUCT, Fields, Spans, read_struct
 
 _MAGIC_BYTES = 4
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
@@ -32,6 +32,7 @@ class ColumnChunk:
         values: number of values, nulls included.
         nulls: number of nulls; None if the footer does not contain it.
         itemsize: bytes of a value.
+        codec: number of its compression (parquet.thrift, CompressionCodec); -1 if the footer does not contain it.
     """
 
     start: int
@@ -39,6 +40,7 @@ class ColumnChunk:
     values: int
     nulls: int | None
     itemsize: int
+    codec: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,15 @@ def _column_chunk(fields: Fields, itemsize: int) -> ColumnChunk:
         start = dictionary
     statistics = metadata.get((12, STRUCT))
     nulls = statistics.get((3, I64)) if isinstance(statistics, dict) else None
-    return ColumnChunk(start, size, values, nulls if isinstance(nulls, int) else None, itemsize)
+    codec = metadata.get((4, I32))
+    return ColumnChunk(
+        start,
+        size,
+        values,
+        nulls if isinstance(nulls, int) else None,
+        itemsize,
+        codec if isinstance(codec, int) else -1,
+    )
 
 
 def _structs(fields: Fields, number: int) -> list[Fields]:
