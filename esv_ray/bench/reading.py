@@ -1,8 +1,8 @@
 """CPU time of reading a feature table, with all checks, against pyarrow's own for the same files.
 
 ``python -m esv_ray.bench.reading`` makes a table like the features of Something-Something v2 (videos of 16 to 79
-frames, float16, zstd), reads it in turns with pyarrow alone and as an actor does, in one process on one thread, and prints the
-ratio of CPU times. A second table of files of one video gives the CPU time a file, of planning and of reading.
+frames, float16, zstd), reads it in turns with pyarrow alone and as an actor does, in one process on one thread, and
+prints the ratio of CPU times. A second table of files of one video gives the CPU time a file, of planning and reading.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def main() -> None:
         write_table(small, options.files, options.dim, rows_of_file=1)
         files = measure_files(small, options.dim)
         print(
-            f"files of one video: planned in {1e6 * files.planning:.0f} us of CPU each, read in {1e6 * files.reading:.0f} us"
+            f"files of one video: planned in {1e6 * files.planning:.0f} us of CPU each, read in "
+            f"{1e6 * files.reading:.0f} us"
         )
 
 

@@ -113,7 +113,11 @@ def _progress(
 
 def file_progress() -> Callable[[int, int], None]:
     """Return a callback that prints, every ten seconds, how many files of features are read, and of how many."""
-    report = print_every(lambda now: [f"{now[0]}/{now[1]} files of features read"])
+
+    def lines(now: tuple[int, int]) -> list[str]:
+        return [f"{now[0]}/{now[1]} files of features read"]
+
+    report = print_every(lines)
     return lambda done, total: report((done, total))
 
 

@@ -16,8 +16,8 @@ from esv_ray.job.scheduling.waiting import Waiting
 def decoded(scheduler: Scheduler, workers: int, units_of_group: int) -> int:
     """Units that workers of one speed decode: to read a unit, all from the place where the worker is in its group."""
     at: dict[str, tuple[int, int]] = {}  # group, and the units of it that are decoded
-    for worker in range(workers):
-        scheduler.worker_ready(f"w{worker}")
+    for number in range(workers):
+        scheduler.worker_ready(f"w{number}")
     running: list[tuple[str, int]] = []
     total = 0
     while not scheduler.finished:
@@ -45,7 +45,7 @@ def test_workers_do_not_decode_each_others_row_groups(workers: int, groups: int,
 
 @given(st.lists(st.integers(1, 9), max_size=8), st.lists(st.integers(0, 3), max_size=60), st.integers(0, 5))
 def test_every_unit_is_taken_once(runs: Sequence[int], takers: Sequence[int], lost: int) -> None:
-    groups = {}
+    groups: dict[int, int] = {}
     for number, size in enumerate(runs):
         groups |= dict.fromkeys(range(len(groups), len(groups) + size), number)
     waiting = Waiting(range(len(groups)), groups)

@@ -149,8 +149,10 @@ _MOST_KNOWN, _LONGEST_KEY = 32, 2**16
 
 def _fields_of(footer: bytes, file: InputFile) -> tuple[Fields | DataError, _Key | None]:
     """Read the fields of a footer, or return why they cannot be read; and the key of its columns, if it is short."""
-    spans, latest = Spans(), list(_known)[-1:]  # at once: other threads add to it
-    known = {number: part for key in latest for number, part in zip((_SCHEMA, _METADATA), key, strict=False) if part}
+    spans = Spans()
+    known: dict[int, bytes] = {}
+    for latest in list(_known)[-1:]:  # at once: other threads add to it
+        known = {number: part for number, part in ((_SCHEMA, latest[0]), (_METADATA, latest[1])) if part}
     try:
         fields = read_footer_fields(footer[:-_END_BYTES], file.url, spans, known)
     except DataError as error:

@@ -1,8 +1,8 @@
 """Where the rows of a column of lists begin, from the repetition levels of its pages, without decoding the values.
 
 A row may take any number of values, whatever the footer says, so a row group that is too large to be decoded at once is
-decoded some rows at a time only if it is known how many values these rows have (parquet-format, Encodings: the hybrid of
-RLE and bit-packing). This takes a second decompression of the column, so only such row groups are looked at.
+decoded some rows at a time only if it is known how many values these rows have (parquet-format, Encodings: RLE and
+bit-packed hybrid). This takes a second decompression of the column, so only such row groups are looked at.
 """
 
 from __future__ import annotations
