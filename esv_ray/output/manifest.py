@@ -26,7 +26,7 @@ Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
 FORMAT, FORMAT_OF_FILES = 4, 5
-"""Of a plan; the second if a unit has rows of several files, which versions before 0.1 cannot read."""
+"""Of a plan; the second if a unit has rows of several files, which earlier development versions cannot read."""
 _PRIOR_GAP = 2e-4  # |sum - 1|: twice what a bundle's may have
 _MOST_RUN_BYTES = 2**30  # a plan of a million units has 60 MB, one of a million files 300 MB
 _SHOWN = 60  # characters of a value in a message

@@ -56,8 +56,10 @@ def state(url: str, doing: str) -> State:
 
 def states_of(urls: Sequence[str], doing: str) -> list[State]:
     """Ask for the states of some objects; errors as for `state`. Files of a disk are asked in one bounded step."""
+    if len(urls) == 1:
+        return [state(urls[0], doing)]
     places = [(*open_location(url), url) for url in urls]
-    if len(places) > 1 and all(is_local(fs) for fs, _, _ in places):
+    if places and all(is_local(fs) for fs, _, _ in places):
         together = RequestLimits(entries=len(places))
         return attempt(
             urls[0], doing, lambda: requests.in_time(lambda: [_located(*place, doing) for place in places], together)
