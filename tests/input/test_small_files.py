@@ -17,6 +17,8 @@ from esv_ray.input import units as units_module
 from esv_ray.input.features import Contract, FeatureRows
 from esv_ray.input.files import list_files
 from esv_ray.input.merging import MERGE, merge_advice
+from esv_ray.input.parquet import footers as footers_module
+from esv_ray.input.parquet import opening
 from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.opening import read_footers
 from esv_ray.input.reading import read_rows
@@ -112,6 +114,28 @@ def test_rows_are_the_same_together_and_file_by_file(table: Path) -> None:
     together = [row for unit in joined for row in described(read_rows(unit, reader))]
     assert together == [row for unit in apart for row in described(read_rows(unit, reader))]
     assert sum(row[3] is not None for row in together) == FILES // 5  # type: ignore[index]
+
+
+def test_footers_do_not_depend_on_those_that_were_read_before(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a schema says is kept for files that have the same, and its bytes are passed over."""
+    files = list_files(str(table))
+    together = read_footers(files)
+    alone = []
+    for file in files:
+        monkeypatch.setattr(footers_module, "_known", {})
+        alone += read_footers([file])
+    assert together == alone
+    assert [footer.file.footer for footer in together] == [footer.file.footer for footer in alone]
+    monkeypatch.setattr(footers_module, "_MOST_KNOWN", 1)
+    assert read_footers(files[::-1]) == alone[::-1]
+
+
+def test_files_are_counted_while_their_footers_are_read(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_TOGETHER", 2)
+    monkeypatch.setattr(opening, "READERS", 3)
+    told: list[tuple[int, int]] = []
+    read_footers(list_files(str(table)), lambda done, total: told.append((done, total)))
+    assert told == [(min(done, FILES), FILES) for done in range(6, FILES + 6, 6)]
 
 
 def small(folder: Path, frames: int = 1) -> list[Unit]:
