@@ -16,7 +16,7 @@ from esv_ray import storage
 from esv_ray.errors import DataError, EsvError, one_line
 from esv_ray.input.ids import read_ids
 from esv_ray.input.plain import plain_columns
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange, Unit
 from esv_ray.output.manifest import Manifest
 from esv_ray.output.verify.input import features_location
 
@@ -64,7 +64,7 @@ def read_moments(manifest: Manifest, units: Sequence[Unit]) -> pa.Table:
         DataError: a file cannot be read, or a column is not of whole numbers.
     """
     own = manifest.spec["columns"].get("video_id", "video_id")
-    tables = [table for unit in units for table in _of_unit(unit, own)]
+    tables = [table for unit in units for rows in unit.ranges for table in _of_rows(rows, own)]
     rows = pa.concat_tables([SCHEMA.empty_table(), *tables])
     first: dict[str, int] = {}
     for row, video_id in enumerate(rows.column("video_id").to_pylist()):
@@ -73,21 +73,21 @@ def read_moments(manifest: Manifest, units: Sequence[Unit]) -> pa.Table:
     return rows.filter(pc.is_valid(pc.add(rows.column(START), rows.column(END))))
 
 
-def _of_unit(unit: Unit, own: str) -> Iterator[pa.Table]:
-    """Yield the key moments of all rows of a unit; null where there are none."""
-    url = unit.file.url
+def _of_rows(rows: RowRange, own: str) -> Iterator[pa.Table]:
+    """Yield the key moments of rows of a row group; null where there are none."""
+    url = rows.file.url
     try:
         with storage.locating(url, _DOING), storage.reader(url, _DOING) as file:
-            table = pq.ParquetFile(file).read_row_group(unit.row_group, columns=[own, START, END])
+            table = pq.ParquetFile(file).read_row_group(rows.row_group, columns=[own, START, END])
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{url}: the key moments cannot be read: {one_line(error)}") from None
-    rows = table.slice(unit.start, unit.rows).rename_columns([*SCHEMA.names]) if table.num_columns == 3 else None
-    if rows is None:
+    found = table.slice(rows.start, rows.rows).rename_columns([*SCHEMA.names]) if table.num_columns == 3 else None
+    if found is None:
         raise DataError(f"{url}: expected the columns {own}, {START} and {END}, found others")
     for name in (START, END):
-        if not pa.types.is_integer(rows.column(name).type):
-            raise DataError(f"{url}: column {name}: expected whole numbers, got {rows.column(name).type}")
-    for batch in rows.combine_chunks().to_batches():
+        if not pa.types.is_integer(found.column(name).type):
+            raise DataError(f"{url}: column {name}: expected whole numbers, got {found.column(name).type}")
+    for batch in found.combine_chunks().to_batches():
         plain = plain_columns(batch)
         ids, _ = read_ids(plain.column("video_id").combine_chunks())
         yield pa.table(

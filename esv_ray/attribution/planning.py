@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,9 @@ from esv_ray.core.games.model import VideoModel
 from esv_ray.core.methods.attribution import check_installed
 from esv_ray.errors import DataError, JobError, StorageError, one_line
 from esv_ray.input.files import list_files
+from esv_ray.input.merging import merge_advice
 from esv_ray.input.parquet.footers import Footer
-from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.parquet.opening import ReportFiles, read_footers
 from esv_ray.input.preprocessing import check_same_preprocessing
 from esv_ray.input.table_classes import CLASSES, check_same_classes, classes_of_table
 from esv_ray.input.units import Unit, plan_units
@@ -28,6 +30,8 @@ from esv_ray.output.committed import failed_rows
 from esv_ray.output.manifest import Manifest, check_same_job, commit_manifest, read_manifest
 from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
+
+_log = logging.getLogger("esv_ray")
 
 # Increased when the same spec gives other values or files; an older output is then refused.
 RESULTS_VERSION = 7
@@ -77,12 +81,15 @@ def keys_of(spec: JobSpec, digest: str) -> dict[str, object]:
     return {**job_keys(spec), "model": digest, "results_version": RESULTS_VERSION}
 
 
-def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> CheckedJob:
-    """Check a job, and load its plan or make one. Writes nothing.
+def check_job(
+    spec: JobSpec, measure: Callable[[], int] | None = None, report: ReportFiles = lambda done, total: None
+) -> CheckedJob:
+    """Check a job, and load its plan or make one. Writes nothing; logs advice for very many small files.
 
     Args:
         spec: the job.
         measure: returns the bytes that each actor may take, for a new job; None: by this machine (`memory_budget`).
+        report: called with the number of files whose footers were read, for a new job.
 
     Raises:
         EsvError: the request is wrong or another job's output is in the way.
@@ -104,7 +111,10 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
             check_same_classes(
                 classes_of_table(spec.features, files), model.classes, storage.join(spec.model, CLASSES), files
             )
-        footers = read_footers(files)
+        footers = read_footers(files, report)
+        advice = merge_advice(footers, spec.features)
+        if advice is not None:
+            _log.warning("%s: %s", spec.features, advice)
         check_same_preprocessing(footers, extraction_of(spec.model), spec.model)
         return CheckedJob(spec, model, _new_manifest(spec, model, footers, keys, measure), footers)
     check_same_job(manifest, keys, files, spec.output)
@@ -117,7 +127,13 @@ def check_job(spec: JobSpec, measure: Callable[[], int] | None = None) -> Checke
     return CheckedJob(spec, model, manifest, footers=None)
 
 
-def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[], int] | None = None) -> PlannedJob:
+def plan_job(
+    spec: JobSpec,
+    *,
+    retry_failed: bool = False,
+    measure: Callable[[], int] | None = None,
+    report: ReportFiles = lambda done, total: None,
+) -> PlannedJob:
     """Check a job, load or commit its plan, and list its pending units.
 
     Writes run.json, and removes _SUCCESS if units are pending.
@@ -125,12 +141,12 @@ def plan_job(spec: JobSpec, *, retry_failed: bool = False, measure: Callable[[],
     Args:
         spec: the job.
         retry_failed: whether failed videos are computed again.
-        measure: as for `check_job`.
+        measure, report: as for `check_job`.
 
     Raises:
         EsvError: the request is wrong or another job's output is in the way; nothing is written then.
     """
-    checked = check_job(spec, measure)
+    checked = check_job(spec, measure, report)
     spec, manifest = checked.spec, checked.manifest
     if not checked.planned:
         within = with_memory_budget(spec, manifest.memory_budget or memory_budget(spec))
@@ -156,7 +172,7 @@ def _new_manifest(
     keys: dict[str, object],
     measure: Callable[[], int] | None,
 ) -> Manifest:
-    units = plan_units(footers, spec.compute.unit)
+    units = plan_units(footers, spec.compute.unit, across_files=True)
     if not units:
         raise DataError(f"{spec.features}: expected videos, got a table without rows; check `features`")
     budget = memory_budget(spec, measure)  # last: on a cluster this may wait for a node

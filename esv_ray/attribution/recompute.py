@@ -97,7 +97,7 @@ def recompute(
         check_same_job(manifest, keys_of(planned_spec, place.model.digest), manifest.files, output)
         with _other_draws():
             for unit, rows in drawn.items():
-                equal, new_problems = _compared(_Recomputed(place, output, unit, files[unit.file], compute), rows)
+                equal, new_problems = _compared(_Recomputed(place, output, unit, files, compute), rows)
                 same += equal
                 problems += new_problems
     return Recomputation(sum(map(len, drawn.values())), same, tuple(problems))
@@ -249,18 +249,19 @@ def _compared(unit: _Recomputed, rows: Sequence[int]) -> tuple[int, list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class _Recomputed:
-    """A committed unit whose rows are recomputed."""
+    """A committed unit whose rows are recomputed; `files`: where each file of the plan is now."""
 
     place: Workplace
     output: str
     unit: Unit
-    file: InputFile
+    files: Mapping[InputFile, InputFile]
     compute: Executor
 
     def compare(self, chosen: Sequence[int]) -> tuple[int, list[str]]:
         """Return how many of the rows have the same bits, and how rows differ by more than rounding."""
         unit, location = self.unit, f"videos/{self.unit.name}"
-        rows = read_rows(replace(unit, file=self.file), self.place.reader)
+        moved = tuple(replace(each, file=self.files[each.file]) for each in unit.ranges)
+        rows = read_rows(replace(unit, ranges=moved), self.place.reader)
         ids = [rows.ids[row] for row in chosen]
         tables = {
             folder: read_output(table_url(self.output, folder, unit), SCHEMAS[folder], f"{folder}/{unit.name}")[0]

@@ -14,7 +14,7 @@ from esv_ray.core.threads import torch_settings
 from esv_ray.errors import SpecError
 from esv_ray.input.units import Unit
 from esv_ray.job.driver import run_work
-from esv_ray.job.progress import Report
+from esv_ray.job.progress import CHECKING, Progress, Report
 from esv_ray.job.result import JobResult
 from esv_ray.job.work import Finished, RowCounts, RunUnit
 from esv_ray.output.finish import finish_job
@@ -62,9 +62,15 @@ class AttributionPlan:
 
 @dataclass(frozen=True)
 class AttributionWork:
-    """A request for attributions (`job.work.Work`)."""
+    """A request for attributions (`job.work.Work`).
+
+    Attributes:
+        spec: the job.
+        report: called with the progress of planning.
+    """
 
     spec: JobSpec
+    report: Report = lambda progress: None
 
     @property
     def output(self) -> str:
@@ -98,7 +104,11 @@ class AttributionWork:
 
     def plan(self, *, retry_failed: bool, actor_memory: Callable[[], int]) -> AttributionPlan:
         """Check the job, and plan it or load its plan from the output."""
-        return AttributionPlan(plan_job(self.spec, retry_failed=retry_failed, measure=actor_memory))
+
+        def files(done: int, total: int) -> None:
+            self.report(Progress(total=0, resumed=0, stage=CHECKING, stage_done=done, stage_total=total))
+
+        return AttributionPlan(plan_job(self.spec, retry_failed=retry_failed, measure=actor_memory, report=files))
 
 
 def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_failed: bool = False) -> JobResult:
@@ -119,4 +129,4 @@ def run_job(spec: JobSpec, report: Report = lambda progress: None, *, retry_fail
         raise SpecError(f"spec: expected a spec of esv_ray.load_spec, got {type(spec).__name__}")
     # The settings of a workplace in this process end with the job.
     with torch_settings() if runs_here(spec) else nullcontext():
-        return run_work(AttributionWork(spec), report, retry_failed=retry_failed)
+        return run_work(AttributionWork(spec, report), report, retry_failed=retry_failed)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from esv_ray import storage
 from esv_ray.input.files import InputFile
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange, Unit
 from esv_ray.output.computed import ORDERS, Computed, Discarded, InputRows, Replaced, replaced_places
 from esv_ray.output.finish import finish_job
 from esv_ray.output.layout import table_url, videos_url
@@ -90,7 +90,7 @@ def write_output(
 def _manifest(output: str, shape: Shape) -> Manifest:
     file = InputFile("memory://features/part-0.parquet", 1, "version", "footer")
     units = tuple(
-        Unit(index, file, index, 0, min(shape.rows, shape.videos - start), start)
+        Unit(index, (RowRange(file, index, 0, min(shape.rows, shape.videos - start), start),))
         for index, start in enumerate(range(0, shape.videos, shape.rows))
     )
     spec = load_spec(
@@ -148,7 +148,7 @@ def _tables(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
         discarded=_discarded(rng, videos, n, shape.n_classes) if "discards" in shape.tables else None,
         replaced=_replaced(rng, videos, n, shape.n_classes) if "replacements" in shape.tables else None,
     )
-    ids = [f"video-{unit.first_row + row:08d}" for row in range(count)]
+    ids = [f"video-{unit.ranges[0].first_row + row:08d}" for row in range(count)]
     inputs = InputRows(ids, label, np.ones(count, bool), np.full(count, 2 * n, np.int32))
     return unit_tables(inputs, [computed], [], shape.tables)
 

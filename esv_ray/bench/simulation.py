@@ -19,7 +19,7 @@ from random import Random
 
 from esv_ray import storage
 from esv_ray.input.files import InputFile
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange, Unit
 from esv_ray.job.scheduling.scheduler import Scheduler, Task
 from esv_ray.output.committed import committed_units
 from esv_ray.output.layout import table_url
@@ -218,7 +218,7 @@ def main() -> None:
 def _resume(output: str, units: int, rows: int) -> None:
     """Measure how long it takes to read a large plan and to list the committed units."""
     file = InputFile("s3://bucket/features/part-0.parquet", 1, "version")
-    plan = tuple(Unit(index, file, index, 0, rows, index * rows) for index in range(units))
+    plan = tuple(Unit(index, (RowRange(file, index, 0, rows, index * rows),)) for index in range(units))
     spec = load_spec({"features": "s3://bucket/features", "model": "s3://bucket/model", "output": output})
     keys = {**job_keys(spec), "model": "digest"}
     model = {"digest": "digest", "feature_dim": 1, "n_classes": 1, "n_max": None, "prior": [1.0]}

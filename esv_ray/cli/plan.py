@@ -81,11 +81,19 @@ def plan(
         return
     from esv_ray.bench.report import read_timings
     from esv_ray.cli.plan_page import show
+    from esv_ray.cli.progress import file_progress
     from esv_ray.forecast.forecast import forecast
     from esv_ray.forecast.report import as_json as forecast_json
 
     timings = None if bench is None else read_timings(bench)
-    estimate = forecast(spec, timings=timings, actors=actors, read_lengths=read_lengths, check_ids=check_ids)
+    estimate = forecast(
+        spec,
+        timings=timings,
+        actors=actors,
+        read_lengths=read_lengths,
+        check_ids=check_ids,
+        report=file_progress(),
+    )
     if as_json:
         click.echo(json.dumps(forecast_json(estimate), indent=1))
     else:

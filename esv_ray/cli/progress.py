@@ -29,6 +29,8 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
     """Show the progress of a job; yields a callback for `run_job`."""
 
     def extent(now: JobProgress) -> tuple[int, int | None]:
+        if not now.total and now.stage_total:
+            return now.stage_done, now.stage_total
         return now.resumed + now.counts.rows, now.total or None
 
     with _progress(_job_text, lambda now: _job_text(now, " videos"), extent) as report:
@@ -109,6 +111,16 @@ def _progress(
         yield report
 
 
+def file_progress() -> Callable[[int, int], None]:
+    """Return a callback that prints, every ten seconds, how many files of features are read, and of how many."""
+
+    def lines(now: tuple[int, int]) -> list[str]:
+        return [f"{now[0]}/{now[1]} files of features read"]
+
+    report = print_every(lines)
+    return lambda done, total: report((done, total))
+
+
 def print_every(
     lines: Callable[[State], Iterable[str]],
     *,
@@ -152,7 +164,8 @@ def _job_text(now: JobProgress, noun: str = "", stages: str | None = None) -> st
     if now.waiting_for:
         return f"{done}waiting for {now.waiting_for}"
     if not now.total and now.stage:
-        return now.stage
+        files = f": {now.stage_done}/{now.stage_total} files of features" if now.stage_total else ""
+        return f"{now.stage}{files}"
     if now.actors == 0 and now.counts.rows == 0:
         return f"{done}starting actors"
     eta = "ETA -" if now.left_s is None else f"ETA {_clock(now.left_s)}"

@@ -31,7 +31,7 @@ from esv_ray.forecast.records import Actors, Forecast, LengthEstimate, TimeEstim
 from esv_ray.forecast.throughput import Timings, has_other_sizes, time_per_video
 from esv_ray.forecast.work import LengthWork, all_stages, work_by_length
 from esv_ray.input.parquet.footers import has_labels
-from esv_ray.input.parquet.opening import read_footers
+from esv_ray.input.parquet.opening import ReportFiles, read_footers
 from esv_ray.input.units import Unit
 from esv_ray.output.committed import committed_units
 from esv_ray.output.manifest import Manifest
@@ -48,6 +48,7 @@ def forecast(
     actors: int | None = None,
     read_lengths: bool = False,
     check_ids: bool = False,
+    report: ReportFiles = lambda done, total: None,
 ) -> Forecast:
     """Estimate the work, bytes, memory and time of a job.
 
@@ -59,16 +60,17 @@ def forecast(
         actors: number of actors, instead of the spec's ``cluster.actors``.
         read_lengths: read the features column for the length of every video; else use the mean of each row group.
         check_ids: read the video_id columns and look for repeated ids.
+        report: called with the number of files whose footers were read.
 
     Raises:
         EsvError: the request is invalid, as for `run_job`; or the timings are of a model that cannot be compared.
     """
     spec = _with_actors(spec, elsewhere=timings is not None, actors=actors)
-    checked = check_job(spec)
+    checked = check_job(spec, report=report)
     spec, manifest = checked.spec, checked.manifest
     budget = manifest.memory_budget or memory_budget(spec)
     spec = with_memory_budget(spec, budget)
-    footers = read_footers(manifest.files) if checked.footers is None else checked.footers
+    footers = read_footers(manifest.files, report) if checked.footers is None else checked.footers
     pending = _units_left(spec.output, manifest)
     workers = actors_of(spec.cluster, spec.compute.threads, len(pending), local=runs_here(spec))
     model = checked.model.to(workers.device, getattr(torch, spec.compute.dtype))

@@ -94,18 +94,21 @@ def row_groups_of(spec: JobSpec, files: Sequence[InputFile], footers: Sequence[F
 
 def unread(row_groups: Sequence[RowGroup], pending: Sequence[Unit]) -> list[RowGroup]:
     """Return the row groups that hold a unit not yet committed: they are read whole."""
-    places = {(unit.file.url, unit.row_group) for unit in pending}
+    places = {(rows.file.url, rows.row_group) for unit in pending for rows in unit.ranges}
     return [group for group in row_groups if (group.file, group.index) in places]
 
 
 def reading_bytes(row_groups: Sequence[RowGroup], pending: Sequence[Unit]) -> int:
     """Return the most memory that reading takes: the largest row group as fetched, and two of its units decoded."""
     by_place = {(group.file, group.index): group for group in row_groups}
-    most = 0
+    most, local = 0, bool(pending) and storage.is_local(storage.open_location(pending[0].source)[0])
     for unit in pending:
-        group = by_place[unit.file.url, unit.row_group]
-        fetched = 0 if storage.is_local(storage.open_location(unit.file.url)[0]) else group.compressed
-        most = max(most, fetched + 2 * (group.decoding - group.compressed) * unit.rows // max(1, group.rows))
+        fetched = decoded = 0
+        for rows in unit.ranges:
+            group = by_place[rows.file.url, rows.row_group]
+            fetched = max(fetched, 0 if local else group.compressed)
+            decoded += 2 * (group.decoding - group.compressed) * rows.rows // max(1, group.rows)
+        most = max(most, fetched + decoded)
     return most
 
 

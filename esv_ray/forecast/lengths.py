@@ -20,7 +20,7 @@ from esv_ray.input.parquet.footers import Footer
 from esv_ray.input.parquet.id_columns import read_group_ids
 from esv_ray.input.parquet.opening import OpenedFile, open_file
 from esv_ray.input.parquet.row_groups import RowGroupReader
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange, Unit
 from esv_ray.spec import JobSpec
 
 _ROWS = 1024  # read at a time
@@ -75,7 +75,8 @@ def lengths_from_footers(
     """
     lengths, pending_rows = Lengths("row groups"), Counter[tuple[str, int]]()
     for unit in pending:
-        pending_rows[unit.file.url, unit.row_group] += unit.rows
+        for rows in unit.ranges:
+            pending_rows[rows.file.url, rows.row_group] += rows.rows
     for file, footer in zip(files, footers, strict=True):
         for index, group in enumerate(footer.groups):
             if group.rows:
@@ -100,17 +101,17 @@ def lengths_from_rows(
     Raises:
         DataError: a file cannot be read.
     """
-    units: dict[tuple[str, int], list[Unit]] = {}
-    for unit in pending:
-        units.setdefault((unit.file.url, unit.row_group), []).append(unit)
+    ranges: dict[tuple[str, int], list[RowRange]] = {}
+    for rows in (rows for unit in pending for rows in unit.ranges):
+        ranges.setdefault((rows.file.url, rows.row_group), []).append(rows)
     videos, pending_videos, frameless = Counter[int](), Counter[int](), 0
     for file, footer in zip(files, footers, strict=True):
         with closing(open_file(file)) as opened:
             for index, group in enumerate(footer.groups):
                 lengths = _row_group_lengths(opened, index, group.rows, feature_dim, budget)
                 mask = np.zeros(len(lengths), dtype=bool)
-                for unit in units.get((file.url, index), []):
-                    mask[unit.start : unit.stop] = True
+                for rows in ranges.get((file.url, index), []):
+                    mask[rows.start : rows.stop] = True
                 videos.update(lengths[lengths > 0].tolist())
                 pending_videos.update(lengths[mask & (lengths > 0)].tolist())
                 frameless += int((lengths == 0).sum())

@@ -153,6 +153,20 @@ def decode_rows(
     return FeatureRows(ids, labels.ids, labels.labelled, n_frames, dict(sorted(faults.items())), frames, numbers)
 
 
+def joined_rows(parts: Sequence[FeatureRows]) -> FeatureRows:
+    """Return the rows of several tables as one."""
+    starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+    return FeatureRows(
+        [video_id for part in parts for video_id in part.ids],
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.labelled for part in parts]),
+        np.concatenate([part.n_frames for part in parts]),
+        {start + row: why for start, part in zip(starts, parts, strict=False) for row, why in part.faults.items()},
+        FrameColumn.joined([part._frames for part in parts]),
+        NumberColumn.joined([part._numbers for part in parts]),
+    )
+
+
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)

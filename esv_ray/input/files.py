@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ _SHOWN = 3
 _SUFFIXES = (".parquet", ".pq", ".parq")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """A Parquet file of the feature table, as it was when the job was planned.
 
@@ -96,24 +96,25 @@ def _is_meant(below: str, url: str) -> bool:
     return below.lower().endswith(_SUFFIXES) and not storage.is_hidden(below)
 
 
-def check_unchanged(file: InputFile) -> None:
-    """Check that a file has not changed since the job was planned.
+def check_unchanged(files: Sequence[InputFile]) -> None:
+    """Check that files have not changed since the job was planned.
 
     Raises:
-        DataError: it changed, or the storage does not say.
+        DataError: one changed, or the storage does not say.
     """
-    now = storage.state(file.url, "read the feature table")
-    if now != (file.size, file.version):
-        raise DataError(
-            f"{file.url}: changed since the job was planned (expected {file.size} bytes, version "
-            f"{file.version}; got {now.size}, {now.version}): rewritten, moved, or its rights or links changed; put it "
-            "back or use a new output"
-        )
+    states = storage.states_of([file.url for file in files], "read the feature table")
+    for file, now in zip(files, states, strict=True):
+        if now != (file.size, file.version):
+            raise DataError(
+                f"{file.url}: changed since the job was planned (expected {file.size} bytes, version "
+                f"{file.version}; got {now.size}, {now.version}): rewritten, moved, or its rights or links changed; "
+                "put it back or use a new output"
+            )
 
 
 @contextmanager
-def unchanged(file: InputFile) -> Iterator[None]:
-    """Check a file (`check_unchanged`) before it is read, and after: it may be overwritten in between."""
-    check_unchanged(file)
+def unchanged(files: Sequence[InputFile]) -> Iterator[None]:
+    """Check files (`check_unchanged`) before they are read, and after: they may be overwritten in between."""
+    check_unchanged(files)
     yield
-    check_unchanged(file)
+    check_unchanged(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,6 +75,31 @@ class FrameColumn:
                         why = f"a number beyond the range of {values.dtype}, in which they are computed, in"
                     faults[row] = f"features are not finite: {why} frame {place}"
         return cls(n_frames, faults, dim, offsets[:-1], values, starts if wrong.any() else None)
+
+    @classmethod
+    def joined(cls, parts: Sequence[FrameColumn]) -> FrameColumn:
+        """Return the rows of several columns of one D as one."""
+        rows = np.cumsum([0, *(len(part.n_frames) for part in parts)]).tolist()
+        values = np.cumsum([0, *(len(part._values) for part in parts)]).tolist()
+        every = [part._every_start() for part in parts]
+        frames = np.cumsum([0, *(len(starts) - 1 for starts in every)]).tolist()
+        regular = all(part._starts is None for part in parts)
+        return cls(
+            np.concatenate([part.n_frames for part in parts]),
+            {start + row: why for start, part in zip(rows, parts, strict=False) for row, why in part.faults.items()},
+            parts[0]._dim,
+            np.concatenate([part._first + start for part, start in zip(parts, frames, strict=False)]),
+            np.concatenate([part._values for part in parts]),
+            None
+            if regular
+            else np.append(
+                np.concatenate([starts[:-1] + start for starts, start in zip(every, values, strict=False)]), values[-1]
+            ),
+        )
+
+    def _every_start(self) -> Int64Array:
+        """Return (frames + 1,) the first value of each frame."""
+        return np.arange(0, len(self._values) + 1, self._dim) if self._starts is None else self._starts
 
     def take(self, rows: Int64Array, places: Int64Array) -> npt.NDArray[np.floating | np.uint8]:
         """Return (K, n, D): the frames at places (K, n) of valid rows (K,)."""

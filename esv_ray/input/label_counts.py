@@ -42,7 +42,7 @@ def count_labels(
     left_out: Counter[str] = Counter()
     names = None if classes is None else ClassNames.of(classes)
     for footer in read_footers(list_files(url)):
-        with unchanged(footer.file):
+        with unchanged([footer.file]):
             _count(footer, names, counts, left_out)
     return counts, left_out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -106,6 +107,19 @@ class NumberColumn:
         for row in np.flatnonzero(~is_null & (counts != n_frames)):
             faults[int(row)] = f"frame_index has {counts[row]} entries, features has {n_frames[row]} frames"
         return cls(faults, np.where(is_null, -1, offsets[:-1]), np.where(invalid, 0, values).astype(np.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[NumberColumn]) -> NumberColumn:
+        """Return the rows of several columns as one."""
+        rows = np.cumsum([0, *(len(part._first) for part in parts)]).tolist()
+        values = np.cumsum([0, *(len(part._values) for part in parts)]).tolist()
+        return cls(
+            {start + row: why for start, part in zip(rows, parts, strict=False) for row, why in part.faults.items()},
+            np.concatenate(
+                [np.where(part._first < 0, -1, part._first + start) for part, start in zip(parts, values, strict=False)]
+            ),
+            np.concatenate([part._values for part in parts]),
+        )
 
     def take(self, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Return (K, n): the numbers of the frames at places (K, n) of valid rows (K,)."""

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from dataclasses import replace
+from itertools import groupby, islice
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from esv_ray.errors import DataError
 from esv_ray.input.columns import is_flat
-from esv_ray.input.features import FeatureRows, decode_rows
-from esv_ray.input.files import unchanged
+from esv_ray.input.features import FeatureRows, decode_rows, joined_rows
+from esv_ray.input.files import InputFile, unchanged
 from esv_ray.input.frames import frame_sizes
 from esv_ray.input.label_names import shown_label
 from esv_ray.input.numbers import whole_number
 from esv_ray.input.parquet.footers import Footer, has_labels
 from esv_ray.input.parquet.opening import open_file
-from esv_ray.input.parquet.row_groups import Piece, RowGroupReader
-from esv_ray.input.unit_reader import UnitReader
-from esv_ray.input.units import Unit
+from esv_ray.input.parquet.row_groups import RowGroupReader
+from esv_ray.input.unit_reader import RowsRead, UnitReader
+from esv_ray.input.units import RowRange, Unit
 
 _ROWS_OF_DIM = 16  # rows that are read at a time to find D, or the first labels
 _PIECES = 64  # of so many rows, that are looked at for the first labels and flat lists
@@ -31,28 +31,57 @@ _FLOAT32_BYTES = 4
 
 
 def read_rows(unit: Unit, reader: UnitReader) -> FeatureRows:
-    """Read, decode and check the rows of a unit.
+    """Read, decode and check the rows of a unit, from files that are as they were planned, before and after.
 
     A row group whose decoding could take more memory than the reader's budget gives failed rows with ids and labels,
-    and no error: the other row groups can be read.
+    and no error: the other row groups can be read. Of a unit of several files, so does a file that is broken.
 
     Raises:
-        DataError: the file changed since the plan was made, or cannot be read.
+        DataError: a file changed since the plan was made; or the only one cannot be read.
+        StorageError: a file cannot be read now.
     """
-    piece, repeated = read_piece(unit, reader)
-    return decode_rows(
-        piece.table, reader.contract, repeated=repeated.tolist(), refusal=piece.refusal, named=unit.file.named
-    )
+    with unchanged(unit.files):
+        if len(unit.ranges) == 1:
+            return _decoded([reader.read(unit.ranges[0])], unit.ranges[0].file, reader)
+        parts = list[FeatureRows]()
+        alike = groupby(zip(unit.ranges, reader.read_small(unit.ranges), strict=True), key=_kind)
+        for _, group in alike:
+            ranges, read = zip(*group, strict=True)
+            parts.append(_decoded(read, ranges[0].file, reader))
+        rows = parts[0] if len(parts) == 1 else joined_rows(parts)
+        return replace(rows, faults=rows.faults | _repeats(unit, rows))
 
 
-def read_piece(unit: Unit, reader: UnitReader) -> tuple[Piece, npt.NDArray[np.int64]]:
-    """Read the rows of a unit from a file that is as it was planned, before and after (`UnitReader.read`).
+def _repeats(unit: Unit, rows: FeatureRows) -> dict[int, str]:
+    """Return the valid rows of a unit of several files that repeat an id of an earlier file."""
+    first: dict[str, InputFile] = {}
+    places = (each.file for each in unit.ranges for _ in range(each.rows))
+    return {
+        row: "video_id is repeated: it stands in an earlier file of the same unit"
+        for row, (video_id, file) in enumerate(zip(rows.ids, places, strict=True))
+        if video_id and first.setdefault(video_id, file) is not file and row not in rows.faults
+    }
 
-    Raises:
-        DataError: the file changed since the plan was made, or cannot be read.
+
+def _kind(read: tuple[RowRange, RowsRead]) -> tuple[object, ...]:
+    """Return what rows have in common that are decoded together."""
+    rows, (piece, _) = read
+    return rows.file.directories, piece.refusal, piece.table.schema.names, piece.table.schema.types
+
+
+def _decoded(read: Sequence[RowsRead], file: InputFile, reader: UnitReader) -> FeatureRows:
+    """Decode and check rows of one kind.
+
+    Args:
+        read: rows that follow one another.
+        file: one of their files.
+        reader: that read them.
     """
-    with unchanged(unit.file):
-        return reader.read(unit)
+    starts = np.cumsum([0, *(piece.table.num_rows for piece, _ in read)])
+    repeated = [row for start, (_, rows) in zip(starts.tolist(), read, strict=False) for row in (rows + start).tolist()]
+    tables = [piece.table for piece, _ in read]
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    return decode_rows(table, reader.contract, repeated=repeated, refusal=read[0].piece.refusal, named=file.named)
 
 
 def feature_dim_of(footers: Sequence[Footer], budget: int) -> int | None:

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from esv_ray.errors import DataError, StorageError
 from esv_ray.input.features import Contract
 from esv_ray.input.parquet.id_columns import FileIds, read_file_ids
-from esv_ray.input.parquet.opening import OpenedFile, open_file
+from esv_ray.input.parquet.opening import OpenedFile, open_file, read_ends
 from esv_ray.input.parquet.row_groups import Piece, RowGroupReader, without_features
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange
 
 _NO_LIMIT = 2**62
 _FILES_KEPT = 8  # with checked ids
+_TOGETHER = 32  # small files that are read at a time
+_TOO_LARGE = (
+    "with the files before it in its unit it takes more memory than compute.memory_budget = {}: set compute.unit lower"
+)
+
+
+class RowsRead(NamedTuple):
+    """Rows that were read.
+
+    Attributes:
+        piece: their columns.
+        repeated: those of them (0 = first) that repeat an id of an earlier row of the file.
+    """
+
+    piece: Piece
+    repeated: npt.NDArray[np.int64]
 
 
 class UnitReader:
@@ -44,20 +63,44 @@ class UnitReader:
         self._group: RowGroupReader | None = None
         self._ids: OrderedDict[object, FileIds] = OrderedDict()
 
-    def read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
-        """Read the columns of a unit's rows.
+    def read(self, rows: RowRange, end: bytes | None = None) -> RowsRead:
+        """Read the columns of rows of a row group.
 
-        Returns:
-            The rows, and those of them (0 = first) that repeat an id of an earlier row of the file.
+        Args:
+            rows: the rows.
+            end: last bytes of their file (`read_ends`), if they were read.
 
         Raises:
             DataError: the file cannot be read, or has another footer than when the plan was made.
         """
         with self._lock, ExitStack() as on_error:
             on_error.callback(self._close)
-            rows = self._read(unit)
+            read = self._read(rows, end)
             on_error.pop_all()
-            return rows
+            return read
+
+    def read_small(self, ranges: Sequence[RowRange]) -> Iterator[RowsRead]:
+        """Read the rows of several small files. A file that is broken gives failed rows, and no error.
+
+        So do the files beyond the budget: footers may promise fewer values than the pages hold.
+
+        Raises:
+            StorageError: a file cannot be read now.
+        """
+        held = 0
+        for start in range(0, len(ranges), _TOGETHER):
+            together = ranges[start : start + _TOGETHER]
+            for rows, end in zip(together, read_ends([rows.file for rows in together]), strict=True):
+                try:
+                    read = (
+                        _refused(rows, _TOO_LARGE.format(self._budget)) if held > self._budget else self.read(rows, end)
+                    )
+                except StorageError:
+                    raise
+                except DataError as error:  # the videos of the other files are computed all the same
+                    read = _refused(rows, f"its file cannot be read: {error}")
+                held += read.piece.table.nbytes
+                yield read
 
     def _close(self) -> None:
         self._group = None
@@ -65,13 +108,13 @@ class UnitReader:
             self._file.close()
             self._file = None
 
-    def _read(self, unit: Unit) -> tuple[Piece, npt.NDArray[np.int64]]:
-        key = unit.file, unit.file.footer  # the checksum of its footer counts for no comparison of files
+    def _read(self, rows: RowRange, end: bytes | None) -> RowsRead:
+        key = rows.file, rows.file.footer  # the checksum of its footer counts for no comparison of files
         ids = self._ids.get(key)
-        refused = ids is not None and unit.row_group in ids.refusals
+        refused = ids is not None and rows.row_group in ids.refusals
         if (self._file is None or self._key != key) and not refused:
             self._close()
-            self._file = open_file(unit.file)
+            self._file = open_file(rows.file, end)
             self._key = key
         if ids is None:
             assert self._file is not None, "nothing is refused before the ids are read"
@@ -81,15 +124,19 @@ class UnitReader:
             if len(self._ids) > _FILES_KEPT:
                 self._ids.popitem(last=False)
         self._ids.move_to_end(key)
-        inside = (ids.repeated >= unit.first_row) & (ids.repeated < unit.first_row + unit.rows)
-        repeated = ids.repeated[inside] - unit.first_row
-        refusal = ids.refusals.get(unit.row_group)
+        inside = (ids.repeated >= rows.first_row) & (ids.repeated < rows.first_row + rows.rows)
+        repeated = ids.repeated[inside] - rows.first_row
+        refusal = ids.refusals.get(rows.row_group)
         if refusal is not None:
-            return without_features(unit.rows, refusal), repeated
+            return RowsRead(without_features(rows.rows, refusal), repeated)
         group = self._group
-        if group is None or group.number != unit.row_group or group.position > unit.start:
+        if group is None or group.number != rows.row_group or group.position > rows.start:
             group = self._group = None  # frees the last one before this one is fetched
             itemsize = np.dtype(self.contract.dtype).itemsize
-            assert self._file is not None, "only units of refused row groups open no file"
-            group = self._group = RowGroupReader(self._file, unit.row_group, self._budget, itemsize)
-        return group.take(unit.start, unit.stop), repeated
+            assert self._file is not None, "only rows of refused row groups open no file"
+            group = self._group = RowGroupReader(self._file, rows.row_group, self._budget, itemsize)
+        return RowsRead(group.take(rows.start, rows.stop), repeated)
+
+
+def _refused(rows: RowRange, why: str) -> RowsRead:
+    return RowsRead(without_features(rows.rows, why), np.zeros(0, np.int64))

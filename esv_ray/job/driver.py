@@ -11,7 +11,7 @@ from esv_ray.errors import EsvError, IncompleteError, SpecError, StorageError
 from esv_ray.job.actor import UnitActor
 from esv_ray.job.on_ray.local_runtime import RuntimeLostError
 from esv_ray.job.on_ray.runtime import check_address, ray_runtime
-from esv_ray.job.progress import Progress, Report
+from esv_ray.job.progress import CHECKING, Progress, Report
 from esv_ray.job.progress_file import progress_file, waiting_file
 from esv_ray.job.resources import actor_memory, shape_of, this_machine
 from esv_ray.job.result import JobResult
@@ -60,7 +60,7 @@ def run_work(work: Work, report: Report = lambda progress: None, *, retry_failed
 
 def _plan(work: Work, report: Report, retry_failed: bool) -> WorkPlan:
     with waiting_file(work.output, report) as wait_for:
-        report(Progress(total=0, resumed=0, stage="checking the input"))
+        report(Progress(total=0, resumed=0, stage=CHECKING))
         try:
             return work.plan(retry_failed=retry_failed, actor_memory=lambda: _actor_memory(work, wait_for))
         except StorageError as error:

@@ -11,15 +11,15 @@ from esv_ray.job.work import Unit
 
 _Unit = TypeVar("_Unit", bound=Unit)
 
-_RUN = 8  # units of a group that stay together: an actor that skips rows of a row group decodes them all the same
+_RUN = 8  # units of a group that are not parted: an actor that skips rows of a row group decodes them all the same
 
 
 def shuffled(units: Iterable[_Unit], random: Random) -> list[_Unit]:
     """Shuffle units so that several drivers of one job begin at different places (issue 15).
 
     In plan order all drivers compute the same unit at the same time: five of them took six times as long as one driver.
-    Units that are cheap to read together stay together: sources are shuffled, and within a source runs of consecutive
-    units of a group.
+    Units that are cheap to read together stay together: sources are shuffled, within a source its groups, and a large
+    group is parted once, at any place.
 
     Args:
         units: units in plan order.
@@ -32,7 +32,8 @@ def shuffled(units: Iterable[_Unit], random: Random) -> list[_Unit]:
         runs = []
         for _, units_of_group in groupby(source, key=lambda unit: unit.group):
             consecutive = list(units_of_group)
-            runs += [consecutive[start : start + _RUN] for start in range(0, len(consecutive), _RUN)]
+            place = random.randrange(0, max(1, len(consecutive) - _RUN), _RUN)
+            runs += [consecutive[place:], consecutive[:place]]
         random.shuffle(runs)
         ordered += [unit for run in runs for unit in run]
     return ordered

@@ -8,6 +8,9 @@ from typing import Literal
 
 from esv_ray.job.work import Failures, RowCounts
 
+CHECKING = "checking the input"
+"""The stage before the job is planned."""
+
 Ended = Literal["done", "incomplete", "interrupted", "failed"]
 
 
@@ -29,6 +32,7 @@ class Progress:
         waiting_for: what the cluster lacks to hold any actor; None if nothing is lacking.
         silence: which actors make no progress, in words; None if all do.
         stage: the long step that is under way, in words; empty if there is none.
+        stage_done, stage_total: how far it is, before the job is planned; 0 of 0: unknown.
         silent_actors: number of actors without progress.
         noun: what a row is: "video".
         seconds: time since the first unit was assigned.
@@ -50,6 +54,8 @@ class Progress:
     waiting_for: str | None = None
     silence: str | None = None
     stage: str = ""
+    stage_done: int = 0
+    stage_total: int = 0
     silent_actors: int = 0
     noun: str = "video"
     seconds: float = 0.0

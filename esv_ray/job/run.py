@@ -90,7 +90,8 @@ class Run:
         random = Random()  # noqa: S311
         ordered = shuffled(self.plan.pending, random)
         sizes = {unit.index: len(self.plan.retried.get(unit.index, range(unit.rows))) for unit in ordered}
-        self.scheduler = Scheduler(sizes, self.work.cluster.stall_timeout, random)
+        groups = {unit.index: (unit.source, unit.group) for unit in ordered}
+        self.scheduler = Scheduler(sizes, self.work.cluster.stall_timeout, random, groups=groups)
         rows = sum(unit.rows for unit in self.plan.units)
         self.progress = Progress(
             rows, rows - sum(sizes.values()), len(self.plan.units), self.resumed_units, noun=self.work.noun
@@ -116,7 +117,7 @@ class Run:
             self.scheduler.unit_failed(worker, index, outcome.reason, outcome.fault, now)
             self._notify(event)
             return
-        self.scheduler.unit_done(worker, index, now)
+        self.scheduler.unit_done(worker, index, now, found=outcome.already_committed)
         self._notify(event)
         before = self.progress
         self.progress = replace(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
 from esv_ray.input.columns import names_of
-from esv_ray.input.parquet.chunks import leaf_names, parse_row_groups
+from esv_ray.input.parquet.chunks import itemsizes, leaf_names, parse_row_groups, read_footer_fields
 from esv_ray.input.parquet.sizes import chunk_size, decoding_bytes
 from esv_ray.machine import host_memory
 
@@ -99,7 +99,8 @@ def _needed(parquet: pq.ParquetFile, data: bytes, names: Sequence[str], location
 
     needed, footer = 0, data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
     leaves = [name if name in names else None for name in leaf_names(parquet.schema_arrow)]
-    for group in parse_row_groups(footer, parquet.schema, leaves, len(data), location):
+    fields = read_footer_fields(footer, location)
+    for group in parse_row_groups(fields, itemsizes(parquet.schema), leaves, len(data), location):
         for name, chunk in group.chunks.items():
             try:
                 size = chunk_size(at, chunk.start, chunk.size, chunk.values)

@@ -18,20 +18,25 @@ from esv_ray import storage
 from esv_ray.errors import DataError, JobError, StorageError
 from esv_ray.input.directories import check_named
 from esv_ray.input.files import InputFile
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange, Unit
 from esv_ray.output.layout import RUN, folders_of
 from esv_ray.spec import JobSpec, fingerprint, job_keys
 
 Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1.001, allow_inf_nan=False)]
 
-FORMAT = 4
+FORMAT, FORMAT_OF_FILES = 4, 5
+"""Of a plan; the second if a unit has rows of several files, which earlier development versions cannot read."""
 _PRIOR_GAP = 2e-4  # |sum - 1|: twice what a bundle's may have
 _MOST_RUN_BYTES = 2**30  # a plan of a million units has 60 MB, one of a million files 300 MB
 _SHOWN = 60  # characters of a value in a message
 
 
 _Named = Annotated[dict[str, str | None], AfterValidator(check_named)]
+
+
+_Range = Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]
+"""Rows of a unit: number of the file, row group, start, stop, first row of the file."""
 
 
 class BrokenManifestError(DataError):
@@ -62,7 +67,7 @@ class _Written(BaseModel):
     versions: dict[str, str]
     model: _Model
     files: list[Annotated[tuple[str, Count, str, str, _Named], Field(strict=False)]]
-    units: list[Annotated[tuple[Count, Count, Count, Count, Count], Field(strict=False)]]
+    units: list[_Range | Annotated[list[_Range], Field(min_length=2)]]
     memory_budget: Count | None = None
     baseline: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
 
@@ -147,9 +152,11 @@ def read_manifest(output: str) -> Manifest | None:
                 f"{output}: expected the output of an attribution, found one of {raw['work']!r:.60}; a feature table "
                 "that esv extract wrote is what --features takes"
             )
-        if raw["format"] != FORMAT:
+        if raw["format"] not in (FORMAT, FORMAT_OF_FILES):
             got = f"{raw['format']!r:.60}"
-            raise DataError(f"{url}: expected format {FORMAT}, got {got}; use the version that wrote it")
+            raise DataError(
+                f"{url}: expected format {FORMAT} or {FORMAT_OF_FILES}, got {got}; use the version that wrote it"
+            )
         if raw["checksum"] != checksum_of(raw):
             raise ValueError("its checksum does not match its content, so it was changed after it was written")
         return _manifest_of(_Written.model_validate(raw))
@@ -196,12 +203,9 @@ def _manifest_of(written: _Written) -> Manifest:
         for url, size, version, footer, named in written.files
     )
     units = tuple(
-        Unit(index, files[file], row_group, start, stop, first_row)
-        for index, (file, row_group, start, stop, first_row) in enumerate(written.units)
-        if start < stop
+        Unit(index, tuple(RowRange(files[file], *rows) for file, *rows in _ranges(unit)))
+        for index, unit in enumerate(written.units)
     )
-    if len(units) != len(written.units):
-        raise ValueError("units: one without rows")
     _check_gapless(units)
     return Manifest(
         spec=spec.model_dump(mode="json"),
@@ -216,6 +220,16 @@ def _manifest_of(written: _Written) -> Manifest:
     )
 
 
+def _ranges(unit: Any) -> Sequence[tuple[int, int, int, int, int]]:
+    """Return the ranges of a unit as it is stored: a range, or a list of several."""
+    return unit if isinstance(unit, list) else [unit]
+
+
+def _stored(unit: Unit, number: Mapping[InputFile, int]) -> list[Any]:
+    ranges = [[number[each.file], each.row_group, each.start, each.stop, each.first_row] for each in unit.ranges]
+    return ranges[0] if len(ranges) == 1 else ranges
+
+
 def _columns(keys: Mapping[str, object]) -> dict[str, object]:
     """Return the names of columns among the keys of a job."""
     return {key: name for key, name in keys.items() if key.startswith("columns.")}
@@ -223,17 +237,19 @@ def _columns(keys: Mapping[str, object]) -> dict[str, object]:
 
 def _check_gapless(units: Sequence[Unit]) -> None:
     """Raise ValueError unless the units of a file cover each of its rows once, in order."""
-    before: Unit | None = None
-    for unit in units:
-        if before is None or before.file != unit.file:
-            follows = unit.start == unit.first_row == 0
+    before: RowRange | None = None
+    for index, rows in ((unit.index, rows) for unit in units for rows in unit.ranges):
+        if before is None or before.file != rows.file:
+            follows = rows.start == rows.first_row == 0
         else:
-            joined = unit.row_group == before.row_group and unit.start == before.stop
-            follows = joined or (unit.row_group > before.row_group and unit.start == 0)
-            follows = follows and unit.first_row == before.first_row + before.rows
+            joined = rows.row_group == before.row_group and rows.start == before.stop
+            follows = joined or (rows.row_group > before.row_group and rows.start == 0)
+            follows = follows and rows.first_row == before.first_row + before.rows
+        if rows.rows < 1:
+            raise ValueError(f"units.{index}: expected rows, got none")
         if not follows:
-            raise ValueError(f"units.{unit.index}: expected the rows that follow those of the unit before it")
-        before = unit
+            raise ValueError(f"units.{index}: expected the rows that follow those of the unit before it")
+        before = rows
 
 
 def commit_manifest(output: str, manifest: Manifest) -> bool:
@@ -246,7 +262,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
     """
     number = {file: index for index, file in enumerate(manifest.files)}
     content = {
-        "format": FORMAT,
+        "format": FORMAT if all(len(unit.ranges) == 1 for unit in manifest.units) else FORMAT_OF_FILES,
         "spec": manifest.spec,
         "keys": manifest.keys,
         "fingerprint": manifest.fingerprint,
@@ -255,7 +271,7 @@ def commit_manifest(output: str, manifest: Manifest) -> bool:
         "memory_budget": manifest.memory_budget,
         "baseline": manifest.baseline,
         "files": [[file.url, file.size, file.version, file.footer, dict(file.directories)] for file in manifest.files],
-        "units": [[number[u.file], u.row_group, u.start, u.stop, u.first_row] for u in manifest.units],
+        "units": [_stored(unit, number) for unit in manifest.units],
     }
     content = json.loads(json.dumps(content))  # as it is read back
     url, data = storage.join(output, RUN), _json({**content, "checksum": checksum_of(content)})

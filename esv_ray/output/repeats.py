@@ -1,6 +1,7 @@
 """Ids in several files of a feature table, found at the end of a job from the marks of its units.
 
-Within a file a repeated id is a failed row. No unit can see a repetition in another file. So each mark has hashes of
+Within a file a repeated id is a failed row, and so it is within a unit of several small files, which counts as one file
+here, named by its first. No unit can see a repetition in another file. So each mark has hashes of
 the unit's ids, and the end of the job compares them; only units with equal hashes are read again.
 """
 
@@ -67,7 +68,7 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     hashes = [np.frombuffer(footer.ids, _HASH).astype(np.uint64) for footer in footers]
     by_file: dict[str, list[npt.NDArray[np.uint64]]] = {}
     for unit, unit_hashes in zip(units, hashes, strict=True):
-        by_file.setdefault(unit.file.url, []).append(unit_hashes)
+        by_file.setdefault(unit.source, []).append(unit_hashes)
     if len(by_file) < 2:
         return NO_REPEATS
     different = np.sort(np.concatenate([np.unique(np.concatenate(parts)) for parts in by_file.values()]))
@@ -79,7 +80,7 @@ def find_repeats(output: str, units: Sequence[Unit], footers: Sequence[UnitFoote
     files: dict[str, set[str]] = {}
     for unit, ids in zip(suspects, in_parallel(partial(_ids_of, output), suspects, threads=READERS), strict=True):
         for video_id in ids:
-            files.setdefault(video_id, set()).add(unit.file.url)
+            files.setdefault(video_id, set()).add(unit.source)
     repeated = sorted(video_id for video_id, places in files.items() if len(places) > 1)
     count = len(repeated) if len(equal) <= _MOST_CONFIRMED else len(equal)
     return Repeats(count, {video_id: sorted(files[video_id]) for video_id in repeated[:_NAMED]})

@@ -22,11 +22,11 @@ from esv_ray.storage.location import (
     split_archive,
     without_links,
 )
-from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ranges, reader
+from esv_ray.storage.objects import exists, is_taken, read_bytes, read_ends, read_ranges, reader
 from esv_ray.storage.patterns import is_pattern
 from esv_ray.storage.range_file import RangeFile
 from esv_ray.storage.spelling import given, local_path, spelled, without_credentials
-from esv_ray.storage.states import State, state
+from esv_ray.storage.states import State, state, states_of
 from esv_ray.storage.transport.faults import RetryPolicy, attempt, locating, retry_policy
 from esv_ray.storage.trials import check_writable, creates_only
 from esv_ray.storage.vacancy import check_vacant
@@ -69,6 +69,7 @@ __all__ = [
     "plain_path",
     "protocol_of",
     "read_bytes",
+    "read_ends",
     "read_ranges",
     "reader",
     "remove",
@@ -79,6 +80,7 @@ __all__ = [
     "spelled",
     "split_archive",
     "state",
+    "states_of",
     "unescaped",
     "without_credentials",
     "without_links",

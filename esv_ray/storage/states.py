@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from fsspec.spec import AbstractFileSystem
 
 from esv_ray.errors import DataError
+from esv_ray.parallel import READERS, in_parallel
 from esv_ray.storage.location import is_local, open_location
 from esv_ray.storage.transport import requests
 from esv_ray.storage.transport.answers import InvalidResponseError
@@ -51,6 +52,23 @@ def state(url: str, doing: str) -> State:
     if is_local(fs):
         return attempt(url, doing, lambda: requests.in_time(lambda: state_of(fs, path, url), RequestLimits()))
     return attempt(url, doing, lambda: state_of(fs, path, url))
+
+
+def states_of(urls: Sequence[str], doing: str) -> list[State]:
+    """Ask for the states of some objects; errors as for `state`. Files of a disk are asked in one bounded step."""
+    if len(urls) == 1:
+        return [state(urls[0], doing)]
+    places = [(*open_location(url), url) for url in urls]
+    if places and all(is_local(fs) for fs, _, _ in places):
+        together = RequestLimits(entries=len(places))
+        return attempt(
+            urls[0], doing, lambda: requests.in_time(lambda: [_located(*place, doing) for place in places], together)
+        )
+    return in_parallel(lambda url: state(url, doing), urls, threads=READERS)
+
+
+def _located(fs: AbstractFileSystem, path: str, url: str, doing: str) -> State:
+    return attempt(url, doing, lambda: state_of(fs, path, url))  # the error names this file
 
 
 def state_of(fs: AbstractFileSystem, path: str, url: str, entry: Mapping[str, Any] | None = None) -> State:

@@ -25,6 +25,7 @@ from esv_ray.input.units import Unit
 from esv_ray.job.order import shuffled
 from esv_ray.job.progress import Progress
 from esv_ray.job.result import JobResult
+from esv_ray.job.scheduling.waiting import Waiting
 from esv_ray.models.saving import save_heads
 from esv_ray.output import finish
 from esv_ray.output.commits import commit_unit
@@ -36,6 +37,7 @@ from esv_ray.submit.status import read_status, status_lines
 from tests.conftest import make_heads, make_prior
 from tests.support.jobs import files_of
 from tests.support.lying_stores import LosesWrites, Unconditional, lying_stores
+from tests.support.units import one_range
 
 OPTIONS = ("cluster.actors=0", "compute.unit=4", "frames=[2,9]", "estimator.m=6")
 UNITS = 10
@@ -523,29 +525,39 @@ def units_of(files: int, groups: int, units: int) -> list[Unit]:
     for file in range(files):
         of = InputFile(f"f{file}", 1, "v")
         for group in range(groups):
-            plan += [Unit(len(plan) + i, of, group, i, i + 1, i) for i in range(units)]
+            plan += [one_range(len(plan) + i, of, group, i, i + 1, i) for i in range(units)]
     return plan
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 400), (1, 40, 10), (40, 1, 10), (400, 1, 1)])
-def test_drivers_that_look_first_share_the_work(shape: tuple[int, int, int]) -> None:
-    """Five drivers, two units in flight each, all equally fast: the worst case for computing a unit twice."""
+@pytest.mark.parametrize(
+    ("shape", "most"), [((1, 1, 400), 2.0), ((1, 40, 10), 1.3), ((40, 1, 10), 1.3), ((400, 1, 1), 1.1)]
+)
+def test_drivers_that_look_first_share_the_work(shape: tuple[int, int, int], most: float) -> None:
+    """Five drivers, two units in flight each, all equally fast: the worst case for computing a unit twice.
+
+    Of one row group of 400 units more are computed twice: were it cut into more runs, every driver would decode the
+    whole group again for each run.
+    """
     plan, drivers = units_of(*shape), 5
     orders = [shuffled(plan, Random(seed)) for seed in range(drivers)]
     assert all(sorted(order, key=lambda unit: unit.index) == plan for order in orders)
     committed: set[int] = set()
     computed = 0
-    left = [iter(order) for order in orders]
+    groups = {unit.index: (unit.source, unit.group) for unit in plan}
+    left = [(Waiting([unit.index for unit in order], groups), Random(seed)) for seed, order in enumerate(orders)]
     while len(committed) < len(plan):
         flight = set()
-        for order in left:
+        for waiting, random in left:
             for _ in range(2):
-                unit = next((unit for unit in order if unit.index not in committed), None)
-                if unit is not None:
-                    flight.add(unit.index)
+                unit = waiting.take("actor") if waiting else None
+                while unit in committed and waiting:
+                    waiting.leave("actor", random)
+                    unit = waiting.take("actor")
+                if unit is not None and unit not in committed:
+                    flight.add(unit)
                     computed += 1
         committed |= flight
-    assert computed < 1.25 * len(plan)
+    assert computed < most * len(plan)
 
 
 @pytest.mark.slow

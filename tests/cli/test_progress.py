@@ -46,8 +46,19 @@ def test_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with progress.job_progress() as report:
         report(Progress(total=0, resumed=0, stage="checking the input"))
         assert capsys.readouterr().err == "checking the input\n"
+        report(Progress(total=0, resumed=0, stage="checking the input", stage_done=512, stage_total=50_001))
+        assert capsys.readouterr().err == "checking the input: 512/50001 files of features\n"
         report(Progress(total=10, resumed=0, actors=2, stage="2 actors preparing the estimator for 64 elements"))
     assert ", 2 actors 0% busy, 2 actors preparing the estimator for 64 elements, ETA -" in capsys.readouterr().err
+
+
+def test_files_of_a_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    report = progress.file_progress()
+    report(1, 50_001)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "_EVERY_S", -1.0)
+    report(512, 50_001)
+    assert capsys.readouterr().err == "512/50001 files of features read\n"
 
 
 def test_silent_actors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from esv_ray.storage import states
 from tests.conftest import make_table
 from tests.support.feature_tables import read_unit
 from tests.support.s3_server import S3Server
+from tests.support.units import only
 
 
 def table(seed: int) -> bytes:
@@ -66,7 +67,7 @@ def test_a_file_of_the_same_size_and_time_is_another(replaced: Callable[[Path, b
     read_unit(units[1])
     with pytest.raises(DataError, match=f"^{paths[1]}: changed since the job was planned"):
         read_unit(units[4])
-    manifest = Manifest({}, {}, "", {}, {}, tuple(unit.file for unit in units), tuple(units))
+    manifest = Manifest({}, {}, "", {}, {}, tuple(only(unit).file for unit in units), tuple(units))
     with pytest.raises(JobError, match=rf"the feature table changed since this job was planned: {paths[1]} \("):
         check_same_job(manifest, {}, list_files(str(tmp_path)), "out")
 
@@ -80,7 +81,7 @@ def test_where_the_store_tells_nothing_the_footer_does(tmp_path: Path, monkeypat
     before = path.stat()
     moved_over(path, table(1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    check_unchanged(units[0].file)
+    check_unchanged([only(units[0]).file])
     with pytest.raises(DataError, match=rf"^{path}: changed since the job was planned \(its footer differs, or "):
         read_unit(units[0])
 
@@ -366,5 +367,5 @@ def test_footers_are_no_part_of_a_name(tmp_path: Path) -> None:
     (file,) = list_files(str(tmp_path))
     assert read_footers([file])[0].file == file
     (unit, *_) = planned(str(tmp_path))
-    assert unit.file.footer != ""
-    assert unit.name == replace(unit, file=file).name
+    assert only(unit).file.footer != ""
+    assert unit.name == replace(unit, ranges=(replace(only(unit), file=file),)).name

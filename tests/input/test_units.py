@@ -31,6 +31,7 @@ from esv_ray.input.videos import VideoRequest, read_videos
 from esv_ray.storage.transport import requests
 from tests.conftest import make_table
 from tests.support.feature_tables import read_unit
+from tests.support.units import one_range, only
 
 LIST = pa.list_(pa.list_(pa.float32()))
 BUDGET = 10**9
@@ -164,7 +165,7 @@ def test_units_cover_every_row_once(features: str) -> None:
     files = list_files(features)
     units = plan_units(read_footers(files), 3)
     assert [unit.index for unit in units] == list(range(len(units)))
-    ranges = [(unit.file.url[-9], unit.row_group, unit.start, unit.stop, unit.first_row) for unit in units]
+    ranges = [(rows.file.url[-9], rows.row_group, rows.start, rows.stop, rows.first_row) for rows in map(only, units)]
     assert ranges == [
         *[("0", 0, 0, 3, 0), ("0", 0, 3, 6, 3), ("0", 0, 6, 8, 6)],
         *[("0", 1, 0, 3, 8), ("0", 1, 3, 6, 11), ("0", 1, 6, 8, 14)],
@@ -193,7 +194,7 @@ def test_the_plan_is_the_same_every_time(features: str) -> None:
 
 def test_the_name_of_a_unit_is_fixed() -> None:
     """Another name would let a resumed job do everything again, beside the old results."""
-    unit = Unit(7, InputFile("s3://bucket/a.parquet", 1234, "etag"), 2, 10, 20, 110)
+    unit = one_range(7, InputFile("s3://bucket/a.parquet", 1234, "etag"), 2, 10, 20, 110)
     assert unit.rows == 10
     assert unit.name == "part-000007-8945372d85cabb54.parquet"
 
@@ -201,18 +202,18 @@ def test_the_name_of_a_unit_is_fixed() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Unit(8, InputFile("a", 1, "v"), 2, 10, 20, 110),
-        Unit(7, InputFile("b", 1, "v"), 2, 10, 20, 110),
-        Unit(7, InputFile("a", 2, "v"), 2, 10, 20, 110),
-        Unit(7, InputFile("a", 1, "w"), 2, 10, 20, 110),
-        Unit(7, InputFile("a", 1, "v"), 3, 10, 20, 110),
-        Unit(7, InputFile("a", 1, "v"), 2, 9, 20, 110),
-        Unit(7, InputFile("a", 1, "v"), 2, 10, 21, 110),
+        one_range(8, InputFile("a", 1, "v"), 2, 10, 20, 110),
+        one_range(7, InputFile("b", 1, "v"), 2, 10, 20, 110),
+        one_range(7, InputFile("a", 2, "v"), 2, 10, 20, 110),
+        one_range(7, InputFile("a", 1, "w"), 2, 10, 20, 110),
+        one_range(7, InputFile("a", 1, "v"), 3, 10, 20, 110),
+        one_range(7, InputFile("a", 1, "v"), 2, 9, 20, 110),
+        one_range(7, InputFile("a", 1, "v"), 2, 10, 21, 110),
     ],
     ids=["index", "url", "size", "version", "row group", "start", "stop"],
 )
 def test_another_unit_has_another_name(other: Unit) -> None:
-    assert other.name != Unit(7, InputFile("a", 1, "v"), 2, 10, 20, 110).name
+    assert other.name != one_range(7, InputFile("a", 1, "v"), 2, 10, 20, 110).name
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_automatic_unit_size(rows: int, expected: int, tmp_path: Path) -> None:
     units = plan_units(read_footers(list_files(str(tmp_path))), "auto")
     assert sum(unit.rows for unit in units) == rows
     assert max(unit.rows for unit in units) == min(rows, expected)
-    assert [unit.rows for unit in units[:-1] if unit.stop - unit.start < expected] == (
+    assert [unit.rows for unit in units[:-1] if only(unit).stop - only(unit).start < expected] == (
         [(rows - rows // 4) % expected] if (rows - rows // 4) % expected and rows // 4 else []
     )
 
@@ -331,7 +332,9 @@ def test_a_file_of_another_size_is_refused(place: str) -> None:
     with pytest.raises(DataError) as caught:
         read_unit(unit)
     message = str(caught.value)
-    assert message.startswith(f"{unit.file.url}: changed since the job was planned (expected {unit.file.size} bytes")
+    assert message.startswith(
+        f"{only(unit).file.url}: changed since the job was planned (expected {only(unit).file.size} bytes"
+    )
     assert "\n" not in message
 
 
@@ -400,7 +403,7 @@ def test_reading_opens_each_file_once(requested: list[tuple[str, int, int]]) -> 
     reader = UnitReader(Contract(4, 3), BUDGET)
     for unit in units:
         assert len(read_rows(unit, reader).valid) == 500
-    ends = {unit.file.size for unit in units}
+    ends = {only(unit).file.size for unit in units}
     assert len([stop for _, _, stop in requested if stop in ends]) == 2
     assert len(requested) == 2 * (1 + 1 + 3)
 

@@ -393,7 +393,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler({unit: 1 + unit % 5 for unit in range(12)}, 50.0, Random(0))
+        self.scheduler = Scheduler(
+            {unit: 1 + unit % 5 for unit in range(12)}, 50.0, Random(0), groups={unit: unit // 5 for unit in range(10)}
+        )
         self.now = 0.0
         self.workers = 0
 

@@ -16,7 +16,6 @@ import pytest
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.input.files import InputFile
-from esv_ray.input.units import Unit
 from esv_ray.output import publish
 from esv_ray.output.commits import commit_unit
 from esv_ray.output.committed import committed_units, is_committed, read_mark
@@ -27,8 +26,9 @@ from esv_ray.output.results import UnitTables, unit_tables
 from esv_ray.output.retried import with_retried
 from esv_ray.output.unit_files import UnitCounts, UnitFiles, unit_files
 from tests.support.results import computed
+from tests.support.units import one_range
 
-UNIT = Unit(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)
+UNIT = one_range(0, InputFile("s3://bucket/features/a.parquet", 1000, "etag", "footer"), 0, 0, 3, 0)
 ORIGIN = Origin("job", "footer", UNIT.covers)
 INPUTS = InputRows(["a", "b", "c"], np.zeros(3, np.int32), np.zeros(3, bool), np.array([4, 4, 4], np.int32))
 

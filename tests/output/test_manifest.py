@@ -13,11 +13,12 @@ import pytest
 from esv_ray import storage
 from esv_ray.errors import DataError, JobError
 from esv_ray.input.files import InputFile
-from esv_ray.input.units import Unit
+from esv_ray.input.units import RowRange, Unit
 from esv_ray.output.manifest import Manifest, check_same_job, checksum_of, commit_manifest, read_manifest
 from esv_ray.output.success import commit_success, read_success
 from esv_ray.output.unit_files import NO_COUNTS, UnitCounts
 from esv_ray.spec import fingerprint, job_keys, load_spec
+from tests.support.units import one_range
 
 MODEL: dict[str, Any] = {
     "digest": "0123abcd",
@@ -50,7 +51,10 @@ def make_manifest(**overrides: Any) -> Manifest:
         versions={"python": "3.11"},
         model=MODEL,
         files=(A, B),
-        units=(Unit(0, A, 0, 0, 5, 0), Unit(1, A, 0, 5, 7, 5), Unit(2, A, 1, 0, 4, 7), Unit(3, B, 0, 0, 6, 0)),
+        units=tuple(
+            one_range(*rows)
+            for rows in ((0, A, 0, 0, 5, 0), (1, A, 0, 5, 7, 5), (2, A, 1, 0, 4, 7), (3, B, 0, 0, 6, 0))
+        ),
     )
 
 
@@ -65,6 +69,19 @@ def test_a_manifest_comes_back_whole(output: str) -> None:
         unit.name for unit in (read_manifest(output) or make_manifest(frames=1)).units
     ]
     assert manifest.rows == 17
+
+
+def test_a_unit_of_several_files_comes_back_whole(output: str) -> None:
+    """In a format that an older version refuses; a plan without such units is as older versions read it."""
+    files = tuple(InputFile(f"/{name}.parquet", 1, "v") for name in "abc")
+    joined = tuple(RowRange(file, 0, 0, 1, 0) for file in files[:2])
+    manifest = replace(make_manifest(), files=files, units=(Unit(0, joined), one_range(1, files[2], 0, 0, 5, 0)))
+    assert commit_manifest(output, manifest)
+    assert read_manifest(output) == manifest
+    content = json.loads(storage.read_bytes(f"{output}/run.json", "read"))
+    assert (content["format"], content["units"]) == (5, [[[0, 0, 0, 1, 0], [1, 0, 0, 1, 0]], [2, 0, 0, 5, 0]])
+    commit_manifest(f"{output}/other", make_manifest())
+    assert json.loads(storage.read_bytes(f"{output}/other/run.json", "read"))["format"] == 4
 
 
 def test_there_is_none_yet(output: str) -> None:
@@ -140,7 +157,7 @@ def test_the_whole_content_is_readable(output: str) -> None:
     storage.replace(f"{output}/run.json", signed(json.dumps(WHOLE).encode()), "write")
     manifest = read_manifest(output)
     assert manifest is not None
-    assert manifest.units == (Unit(0, InputFile("a", 1, "v", directories=(("label", "3"),)), 0, 0, 5, 0),)
+    assert manifest.units == (one_range(0, InputFile("a", 1, "v", directories=(("label", "3"),)), 0, 0, 5, 0),)
 
 
 @pytest.mark.parametrize(
@@ -218,10 +235,10 @@ def test_a_manifest_that_was_changed_by_accident_is_refused(output: str) -> None
 
 
 def test_a_manifest_of_another_format_is_refused(output: str) -> None:
-    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 5}).encode(), "write")
+    storage.replace(f"{output}/run.json", json.dumps({**WHOLE, "format": 6}).encode(), "write")
     with pytest.raises(DataError) as caught:
         read_manifest(output)
-    assert str(caught.value) == f"{output}/run.json: expected format 4, got 5; use the version that wrote it"
+    assert str(caught.value) == f"{output}/run.json: expected format 4 or 5, got 6; use the version that wrote it"
 
 
 # The same job ---------------------------------------------------------------------------------------------------------

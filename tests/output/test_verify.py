@@ -34,6 +34,7 @@ from esv_ray.spec import load_spec
 from tests.conftest import make_heads, make_prior, make_table
 from tests.support.outputs import Output, setting, with_defects
 from tests.support.parquet_surgery import I32, I64, STRUCT, levels, put_together, take_apart
+from tests.support.units import only
 
 Tables = tuple[pa.Table, pa.Table]
 
@@ -698,14 +699,14 @@ def test_as_many_rows_in_other_row_groups(done: tuple[Path, JobResult]) -> None:
     """The plan against the input: it says which row group differs where the sums are the same."""
     manifest = existing_manifest(str(done[0]))
     first, *rest = manifest.units
-    moved = replace(first, row_group=7)
+    moved = replace(first, ranges=(replace(only(first), row_group=7),))
     (problem,), _ = input_problems(str(done[0]), replace(manifest, units=(moved, *rest)))
     rows: Counter[int] = Counter()
-    for unit in (unit for unit in manifest.units if unit.file == first.file):
-        rows[unit.row_group] += unit.rows
-    there = rows[first.row_group]
+    for unit in (unit for unit in manifest.units if only(unit).file == only(first).file):
+        rows[only(unit).row_group] += unit.rows
+    there = rows[only(first).row_group]
     assert problem == (
-        f"{first.file.url}: expected the rows of its row groups in run.json, {rows.total()} in all, got "
-        f"{rows.total()}; 2 row groups differ, first {first.row_group}: expected {there} rows, got "
+        f"{only(first).file.url}: expected the rows of its row groups in run.json, {rows.total()} in all, got "
+        f"{rows.total()}; 2 row groups differ, first {only(first).row_group}: expected {there} rows, got "
         f"{there - first.rows}; plan the job again"
     )

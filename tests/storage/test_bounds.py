@@ -148,7 +148,7 @@ def test_a_changing_etag_is_another_content(server: LyingServer) -> None:
     server.lie = Lie.ETAG
     (file,) = list_files(URL)
     with pytest.raises(DataError, match=f"{URL}: changed since the job was planned"):
-        check_unchanged(file)
+        check_unchanged([file])
 
 
 @pytest.mark.parametrize("name", ["read_bytes", "list_names", "find"])

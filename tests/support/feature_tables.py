@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from esv_ray.input.features import Contract, Video, decode_rows, videos_of
+from esv_ray.input.files import unchanged
 from esv_ray.input.plain import plain_columns
-from esv_ray.input.reading import read_piece
 from esv_ray.input.unit_reader import UnitReader
 from esv_ray.input.units import Unit
+from tests.support.units import only
 
 READER = UnitReader(Contract(1, 1))
 """One for all tests, which so meet what earlier ones left open."""
@@ -32,7 +33,8 @@ class BadRow:
 
 def read_unit(unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """The rows of a unit, ids as text; and those that repeat an id of an earlier row of the file, 0 = first."""
-    piece, repeated = read_piece(unit, READER)
+    with unchanged(unit.files):
+        piece, repeated = READER.read(only(unit))
     ids = piece.table.column("video_id").cast(pa.string())
     return piece.table.set_column(piece.table.column_names.index("video_id"), "video_id", ids), repeated
 

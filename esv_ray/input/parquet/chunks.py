@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import pyarrow as pa
@@ -14,14 +15,14 @@ import pyarrow.parquet as pq
 
 from esv_ray.errors import DataError
 from esv_ray.input.columns import is_any_list
-from esv_ray.input.parquet.thrift import I64, LIST, STRUCT, Fields, read_struct
+from esv_ray.input.parquet.thrift import I32, I64, LIST, STRUCT, Fields, Spans, read_struct
 
 _MAGIC_BYTES = 4
 _ITEMSIZES = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8}
 _LARGEST_ITEM = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ColumnChunk:
     """A column of a row group, as the footer describes it.
 
@@ -31,6 +32,7 @@ class ColumnChunk:
         values: number of values, nulls included.
         nulls: number of nulls; None if the footer does not contain it.
         itemsize: bytes of a value.
+        codec: number of its compression (parquet.thrift, CompressionCodec); -1 if the footer does not contain it.
     """
 
     start: int
@@ -38,9 +40,10 @@ class ColumnChunk:
     values: int
     nulls: int | None
     itemsize: int
+    codec: int = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowGroup:
     """A row group, as the footer describes it.
 
@@ -83,39 +86,61 @@ def _leaves(kind: pa.DataType) -> int:
     return _leaves(kind.value_type) if is_any_list(kind) else 1
 
 
+def itemsizes(schema: pq.ParquetSchema) -> tuple[int, ...]:
+    """Return the bytes of a value of each leaf of a file, at least 2 for text."""
+    columns = (schema.column(index) for index in range(len(schema)))
+    return tuple(_ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM))) for column in columns)
+
+
 def parse_row_groups(
-    footer: bytes, schema: pq.ParquetSchema, names: Sequence[str | None], file_size: int, location: str
+    footer: Fields, sizes: Sequence[int], names: Sequence[str | None], file_size: int, location: str
 ) -> tuple[RowGroup, ...]:
-    """Read the row groups of a footer.
+    """Return the row groups of a footer.
 
     Args:
-        footer: its bytes; what follows the struct is ignored.
-        schema: of the file, as Arrow reads it.
+        footer: its fields (`read_footer_fields`).
+        sizes: bytes of a value of each leaf (`itemsizes`).
         names: of the column of each leaf (`leaf_names`); None: it is not read.
         file_size: bytes of the file.
         location: the file, for the error.
 
     Raises:
-        DataError: the footer is broken, or places columns outside the file.
+        DataError: the footer places columns outside the file, or contradicts itself.
     """
     try:
-        fields, _ = read_struct(footer)
-        return tuple(_row_group(group, schema, names, file_size) for group in _structs(fields, 4))
+        return tuple(_row_group(group, sizes, names, file_size) for group in _structs(footer, 4))
+    except DataError as error:
+        raise DataError(f"{location}: {error}; write the file again") from None
+
+
+def read_footer_fields(
+    footer: bytes, location: str, spans: Spans | None = None, known: Mapping[int, bytes] = MappingProxyType({})
+) -> Fields:
+    """Read the fields of a footer.
+
+    Args:
+        footer: its bytes; what follows the struct is ignored.
+        location: the file, for the error.
+        spans, known: as for `thrift.read_struct`.
+
+    Raises:
+        DataError: the footer is broken.
+    """
+    try:
+        return read_struct(footer, spans, known)[0]
     except IndexError:
         raise DataError(f"{location}: the footer does not end; write the file again") from None
     except DataError as error:
         raise DataError(f"{location}: {error}; write the file again") from None
 
 
-def _row_group(group: Fields, schema: pq.ParquetSchema, names: Sequence[str | None], file_size: int) -> RowGroup:
+def _row_group(group: Fields, sizes: Sequence[int], names: Sequence[str | None], file_size: int) -> RowGroup:
     listed, chunks = _structs(group, 1), {}
     rows = _number(group, 3)
-    if not len(listed) == len(schema) == len(names) or rows < 0:
-        raise DataError(f"expected row groups of {len(schema)} columns and some rows, got {len(listed)}, {rows}")
-    for index, (fields, name) in enumerate(zip(listed, names, strict=True)):
+    if not len(listed) == len(sizes) == len(names) or rows < 0:
+        raise DataError(f"expected row groups of {len(sizes)} columns and some rows, got {len(listed)}, {rows}")
+    for fields, name, itemsize in zip(listed, names, sizes, strict=True):
         if name is not None:
-            column = schema.column(index)
-            itemsize = _ITEMSIZES.get(column.physical_type, max(2, min(column.length, _LARGEST_ITEM)))
             chunk = chunks[name] = _column_chunk(fields, itemsize)
             if chunk.start < _MAGIC_BYTES or chunk.size < 0 or chunk.values < 0 or chunk.start + chunk.size > file_size:
                 raise DataError(f"column {name} lies outside the file, by its footer")
@@ -132,7 +157,15 @@ def _column_chunk(fields: Fields, itemsize: int) -> ColumnChunk:
         start = dictionary
     statistics = metadata.get((12, STRUCT))
     nulls = statistics.get((3, I64)) if isinstance(statistics, dict) else None
-    return ColumnChunk(start, size, values, nulls if isinstance(nulls, int) else None, itemsize)
+    codec = metadata.get((4, I32))
+    return ColumnChunk(
+        start,
+        size,
+        values,
+        nulls if isinstance(nulls, int) else None,
+        itemsize,
+        codec if isinstance(codec, int) else -1,
+    )
 
 
 def _structs(fields: Fields, number: int) -> list[Fields]:

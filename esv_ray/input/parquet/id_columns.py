@@ -57,8 +57,9 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
     """
     url, groups = opened.footer.file.url, opened.footer.groups
     ids, refusals, n_bytes = [], {}, 0
+    single = sum(group.rows for group in groups) == 1  # nothing repeats: only the memory is checked
     for index, group in enumerate(groups):
-        read = read_group_ids(opened, index, budget - n_bytes)
+        read = read_group_ids(opened, index, budget - n_bytes, decode=not single)
         if read is None:
             refusals[index] = _TOO_LARGE.format(budget)
             if 8 * group.rows > budget - n_bytes:
@@ -69,8 +70,14 @@ def read_file_ids(opened: OpenedFile, budget: int) -> FileIds:
     return FileIds(repeated_rows(pa.chunked_array(ids, pa.large_binary())), refusals)
 
 
-def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
+def read_group_ids(opened: OpenedFile, row_group: int, budget: int, *, decode: bool = True) -> GroupIds | None:
     """Read the ids of a row group as bytes; None if they exceed the memory budget.
+
+    Args:
+        opened: the file.
+        row_group: number of the row group.
+        budget: bytes.
+        decode: whether to read them; else they are null, if they would not exceed the budget.
 
     Raises:
         DataError: they are broken.
@@ -78,13 +85,13 @@ def read_group_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds 
     footer = opened.footer
     group = footer.groups[row_group]
     if "video_id" in group.chunks:
-        return _decoded_ids(opened, row_group, budget)
+        return _decoded_ids(opened, row_group, budget, decode=decode)
     value = footer.file.named["video_id"]
     n_bytes = group.rows * (_ID_BYTES + len(value or ""))
     return GroupIds(pa.chunked_array([short_ids(constant(value, group.rows))]), n_bytes) if n_bytes <= budget else None
 
 
-def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | None:
+def _decoded_ids(opened: OpenedFile, row_group: int, budget: int, *, decode: bool) -> GroupIds | None:
     footer, location = opened.footer, opened.location(row_group)
     group = footer.groups[row_group]
     chunk = group.chunks["video_id"]
@@ -97,6 +104,8 @@ def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | 
     rows = min(ROWS_AT_ONCE, (budget - n_bytes) // (4 * longest + 1))
     if rows < 1:
         return None
+    if not decode:
+        return GroupIds(pa.chunked_array([pa.nulls(group.rows, pa.large_binary())]), n_bytes)
     parts: list[pa.Array] = []
     for batch in opened.batches(row_group, ["video_id"], rows):
         parts.append(short_ids(batch.column("video_id").combine_chunks()))
@@ -110,6 +119,8 @@ def _decoded_ids(opened: OpenedFile, row_group: int, budget: int) -> GroupIds | 
 
 def repeated_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the rows that repeat an id of an earlier row, ascending; nulls and empty ids do not count."""
+    if len(ids) < 2:
+        return np.zeros(0, np.int64)
     filled = pc.fill_null(ids.combine_chunks(), b"")
     codes = filled.dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from esv_ray.errors import DataError
 from esv_ray.input.parquet.opening import OpenedFile, decoding
+from esv_ray.input.parquet.row_starts import most_values
 from esv_ray.input.parquet.sizes import ROWS_AT_ONCE, group_size
 from esv_ray.input.plain import FLAT_COLUMNS
 from esv_ray.spec_columns import COLUMNS
@@ -55,6 +56,12 @@ class RowGroupReader:
         # No text is longer than its page, however often a page may repeat it, but for nulls of a fixed size.
         text_widths = [max(size.largest_pages[name], fixed) for name, fixed in opened.footer.text_widths.items()]
         rows = max(1, min(ROWS_AT_ONCE, _STEP // max(1, width), budget // (4 * max(text_widths, default=0) + 1)))
+        if size.refusal is not None and "features" in fetched:
+            depth = opened.parquet.schema.column(opened.footer.leaves["features"]).max_repetition_level
+            with decoding(location):
+                values = most_values(opened.source.at, features, group.rows, rows, depth)
+                if values is not None:
+                    size = group_size(opened.source.at, group, fetched, budget, itemsize, location, at_once=values)
         columns = FLAT_COLUMNS if size.refusal else COLUMNS
         self.number = row_group
         self.refusal = size.refusal

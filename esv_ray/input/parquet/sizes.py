@@ -7,7 +7,7 @@ group counts by the values that its pages hold (parquet-format, PageHeader), not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,7 +66,14 @@ def decoding_bytes(values: int, itemsize: int, largest_page: int = 0, result_ite
 
 
 def group_size(
-    read: Bytes, group: RowGroup, names: Collection[str], budget: int, itemsize: int, location: str
+    read: Bytes,
+    group: RowGroup,
+    names: Collection[str],
+    budget: int,
+    itemsize: int,
+    location: str,
+    *,
+    at_once: int | None = None,
 ) -> GroupSize:
     """Decide whether decoding a row group fits the budget.
 
@@ -79,6 +86,8 @@ def group_size(
         budget: bytes.
         itemsize: bytes of a number of the decoded features.
         location: the row group, for errors.
+        at_once: most values of the features that are decoded at a time (`row_starts`); the others are held as they are
+            in the file, or as the result. None: all may be.
 
     Raises:
         DataError: a page header is broken.
@@ -89,6 +98,9 @@ def group_size(
         largest_pages[name] = size.largest
         if name == "video_id":
             needed += 2 * size.largest
+        elif name == "features" and at_once is not None:
+            own = group.chunks[name].itemsize
+            needed += size.values * (own + itemsize) + decoding_bytes(at_once, own, size.largest)
         else:
             value_bytes = itemsize if name == "features" else _LABEL_BYTES
             needed += decoding_bytes(size.values, group.chunks[name].itemsize, size.largest, value_bytes)
@@ -130,28 +142,48 @@ def chunk_size(read: Bytes, start: int, size: int, promised: int) -> ChunkSize:
         DataError: a page header is malformed.
     """
     values = largest = 0
-    at, stop = start, start + size
+    for _, header in page_headers(read, start, size, promised):
+        largest = max(largest, header.uncompressed, header.compressed)
+        values += header.values
+    return ChunkSize(values, largest)
+
+
+class PageHeader(NamedTuple):
+    """The header of a page.
+
+    Attributes:
+        values: number of its values; 0 for pages other than data pages.
+        uncompressed, compressed: bytes of the page.
+        repetition_encoding: of its repetition levels, if it is a data page of the first kind.
+        repetition_bytes: of its repetition levels, if it is a data page of the second kind.
+    """
+
+    values: int
+    uncompressed: int
+    compressed: int
+    repetition_encoding: int | None
+    repetition_bytes: int | None
+
+
+def page_headers(read: Bytes, start: int, size: int, promised: int) -> Iterator[tuple[int, PageHeader]]:
+    """Yield the position of each page of a column chunk behind its header, and the header.
+
+    Arguments and errors as for `chunk_size`.
+    """
+    values, at, stop = 0, start, start + size
     while values < promised and at < stop + _PADDING:
         try:
             header, length = _header(read, at, stop + _PADDING - at)
         except DataError:
             if at >= stop:
-                break
+                return
             raise
-        largest = max(largest, header.uncompressed, header.compressed)
+        yield at + length, header
         values += header.values
         at += length + header.compressed
-    return ChunkSize(values, largest)
 
 
-@dataclass(frozen=True)
-class _Header:
-    values: int  # 0 for pages other than data pages
-    uncompressed: int
-    compressed: int
-
-
-def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
+def _header(read: Bytes, at: int, most: int) -> tuple[PageHeader, int]:
     """Read the page header at a position; return it and its number of bytes."""
     size = min(_FIRST_READ, most)
     while True:
@@ -171,4 +203,8 @@ def _header(read: Bytes, at: int, most: int) -> tuple[_Header, int]:
     valid = [number for number in sizes if isinstance(number, int) and number >= 0]
     if len(valid) < len(sizes):
         raise DataError(f"the page header at byte {at} has no sizes")
-    return _Header(*valid), length
+    levels = data_page if isinstance(data_page, dict) else {}
+    encoding = levels.get((4, I32)) if kind == _DATA else None
+    n_bytes = levels.get((6, I32)) if kind == _DATA_V2 else None
+    repetition = (number if isinstance(number, int) and number >= 0 else None for number in (encoding, n_bytes))
+    return PageHeader(*valid, *repetition), length

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
 from esv_ray.job.scheduling.bisection import Bisection, Rows
+from esv_ray.job.scheduling.waiting import Waiting
 from esv_ray.job.scheduling.workers import MOST_IN_FLIGHT, Workers
 
 MOST_TRIES = 5  # of a unit that meets storage faults, each of which was retried by the storage layer already
@@ -58,6 +59,7 @@ class Scheduler:
         sizes: rows of each unit that is to be done.
         stall_s: seconds without progress after which a worker counts as hung; None: never.
         capacity: workers that the cluster can hold now; None: unknown. Other starting workers wait for nodes.
+        groups: units of one group that follow one another are cheap to do on one worker (`waiting`).
         waiting: units not yet assigned, in plan order.
         suspects: units that must run alone.
         workers: ready workers, and their units.
@@ -71,7 +73,8 @@ class Scheduler:
     stall_s: float | None = None
     random: Random = field(default_factory=lambda: Random(0))  # noqa: S311  # pauses, not secrets
     capacity: int | None = None
-    waiting: deque[int] = field(default_factory=deque)
+    groups: Mapping[int, Hashable] = field(default_factory=dict)
+    waiting: Waiting = field(init=False)
     suspects: deque[int] = field(default_factory=deque)
     workers: Workers = field(default_factory=Workers)
     starting: set[str] = field(default_factory=set)
@@ -89,7 +92,7 @@ class Scheduler:
     _last_reason: str = ""
 
     def __post_init__(self) -> None:
-        self.waiting.extend(self.sizes)
+        self.waiting = Waiting(self.sizes, self.groups)
 
     @property
     def finished(self) -> bool:
@@ -174,6 +177,7 @@ class Scheduler:
             The units that were in flight on it. They wait again, as suspects if charged.
         """
         self.starting.discard(worker)
+        self.waiting.release(worker)
         units, alone = self.workers.remove(worker)
         for unit in units if charged else reversed(units):
             if not charged:
@@ -214,11 +218,20 @@ class Scheduler:
             # Do not queue the last units behind others if workers that will soon be ready could take them.
             kept = self._soon_ready if units else 0
             while len(self.waiting) > kept and (worker := self.workers.first_with(units)) is not None:
-                assigned.append(self._give(worker, self.waiting.popleft(), now))
+                assigned.append(self._give(worker, self.waiting.take(worker), now))
         return assigned
 
-    def unit_done(self, worker: str, unit: int, now: float) -> None:
-        """Record that a worker did its task: the unit is committed, or the rows of the probe raised no fault."""
+    def unit_done(self, worker: str, unit: int, now: float, *, found: bool = False) -> None:
+        """Record that a worker did its task: the unit is committed, or the rows of the probe raised no fault.
+
+        Args:
+            worker: name of the worker.
+            unit: number of the unit.
+            now: seconds.
+            found: whether another driver had committed the unit.
+        """
+        if found:
+            self.waiting.leave(worker, self.random)
         task = self.task(unit)
         self.workers.release(worker, unit, now)
         if len(task.poisoned) < self.sizes[unit]:

@@ -38,11 +38,12 @@ def input_problems(output: str, manifest: Manifest, features: str | None = None)
         return [f"{foreign[0]}: in run.json, but not a file of the features {location}; it is not opened"], []
     planned: dict[InputFile, Counter[int]] = {file: Counter() for file in manifest.files}
     for unit in manifest.units:
-        planned[unit.file][unit.row_group] += unit.rows
+        for rows in unit.ranges:
+            planned[rows.file][rows.row_group] += rows.rows
 
     def compare(file: InputFile) -> tuple[str | None, str | None]:
         try:
-            check_unchanged(file)
+            check_unchanged([file])
             footer = read_footer(file)
         except DataError as error:
             return None, f"not compared with the input: {error}"

@@ -181,13 +181,13 @@ class _Ids:
         columns = (videos.column(name).to_pylist() for name in ("video_id", "n_elements", "status"))
         reported = set()
         for video_id, n, status in zip(*columns, strict=True):
-            own = (unit.file.url, location)
+            own = (unit.source, location)
             file, place = self.files.setdefault(video_id, own) if video_id else own
             if status != "failed" and (video_id, n) in self.places:
-                files = ": it is in two files of the feature table" if file != unit.file.url else ""
+                files = ": it is in two files of the feature table" if file != unit.source else ""
                 yield f"{location}: video {video_id!r} at {n} elements is in {self.places[video_id, n]} too{files}"
                 reported.add(video_id)
-            elif file != unit.file.url and video_id not in reported:
+            elif file != unit.source and video_id not in reported:
                 reported.add(video_id)
                 yield f"{location}: video {video_id!r} is in {place} too: it is in two files of the feature table"
             if status != "failed":

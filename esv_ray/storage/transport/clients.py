@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Mapping
+from functools import cache
 
 from fsspec.core import split_protocol
 from fsspec.registry import known_implementations, registry
@@ -60,6 +61,7 @@ _LIBRARIES = {"libjvm": "JAVA_HOME", "libhdfs": "HADOOP_HOME or ARROW_LIBHDFS_DI
 _TALKATIVE = ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "huggingface_hub", "s3fs")
 
 
+@cache
 def quieten() -> None:
     """Keep clients' logs off standard error unless the user configures logging: errors are reported in one line."""
     for name in _TALKATIVE:
