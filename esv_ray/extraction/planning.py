@@ -26,6 +26,7 @@ from esv_ray.extraction.run_file import (
 from esv_ray.extraction.thumbnails import check_installed
 from esv_ray.extraction.units import VideoUnit, units_of, videos_of_unit
 from esv_ray.extraction.videos.clip import Clip, clips_checksum, clips_file
+from esv_ray.extraction.videos.columns import schema_of
 from esv_ray.extraction.videos.finding import FoundVideos, find_videos
 from esv_ray.input.class_names import classes_csv
 from esv_ray.input.files import UNFINISHED
@@ -37,7 +38,7 @@ from esv_ray.output.success import remove_success
 from esv_ray.spec_extract import ExtractSpec, extract_keys
 
 # Increased when the same spec gives other features or files; an older output is then refused.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 OWN_NAMES = frozenset({*EXTRACTION_FOLDERS, CLIPS, PROGRESS, SUCCESS, ASIDE, SUBMISSIONS, UNFINISHED, CLASSES})
 """Names that an output may hold before it has a run.json."""
 _NAMED = 3
@@ -107,7 +108,7 @@ def check_extraction(spec: ExtractSpec) -> CheckedExtraction:
     info = open_backbone(spec).info
     found = find_videos(spec.videos, spec.labels, spec.classes)
     keys: dict[str, object] = {**extract_keys(spec), "digest": info.digest, "results_version": RESULTS_VERSION}
-    keys |= {"names": None if found.names is None else list(found.names)}
+    keys |= {"names": None if found.names is None else list(found.names), "list_columns": dict(found.further)}
     written = read_run(spec.output)
     if written is None:
         plan = _new_plan(spec, info, found, keys)
@@ -173,6 +174,7 @@ def _new_plan(spec: ExtractSpec, info: BackboneInfo, found: FoundVideos, keys: d
         unit=videos_of_unit(len(found.clips), spec.compute.unit),
         labelled=found.labelled,
         names=None if found.names is None else list(found.names),
+        further=dict(found.further),
     )
     return ExtractionPlan(written, units_of(found.clips, checksum, written.unit))
 
@@ -181,7 +183,9 @@ def _write_beside(spec: ExtractSpec, checked: CheckedExtraction) -> None:
     """Write what belongs to a new plan, but run.json."""
     mark_unfinished(spec.output)
     clips, found = checked.plan.written.clips, checked.found
-    storage.commit_new(clips_url(spec.output, clips), clips_file(found.clips), "write the list of videos")
+    storage.commit_new(
+        clips_url(spec.output, clips), clips_file(found.clips, schema_of(found.further)), "write the list of videos"
+    )
     if found.names is not None:
         storage.replace(storage.join(spec.output, CLASSES), classes_csv(found.names), "write the classes")
 
@@ -216,7 +220,7 @@ def _check_same_videos(spec: ExtractSpec, plan: ExtractionPlan, found: FoundVide
     differences = [
         *_named("added", [video_id for video_id in now if video_id not in planned]),
         *_named("removed", [video_id for video_id in planned if video_id not in now]),
-        *_named("changed in path, label or times", _changed(planned, now)),
+        *_named("changed in path, label, times or other columns", _changed(planned, now)),
     ]
     raise JobError(
         f"{spec.output}: the videos of {spec.videos} changed since this extraction was planned: "

@@ -67,8 +67,9 @@ def _commit(
     """Commit the outcomes of a unit, or merge those of some of its videos into what is committed."""
     spec, plan = place.spec, place.plan
     info = table_info(place)
-    schemas = schemas_of(place.backbone.info, spec.dtype, labelled=plan.written.labelled)
-    tables = unit_tables(unit.clips, outcomes, schemas, plan.folders, info)
+    further = plan.written.further
+    schemas = schemas_of(place.backbone.info, spec.dtype, labelled=plan.written.labelled, further=further)
+    tables = unit_tables(unit.clips, outcomes, schemas, plan.folders, info, further)
     if retried is not None:
         ids = [clip.video_id for clip in unit.clips]
         merged = with_retried(spec.output, unit, tables, ids, retried, schemas)

@@ -223,6 +223,23 @@ def test_parts_of_one_file_are_cut(clips: Path, run: Extract, tmp_path: Path) ->
     assert found == {"first": list(range(10)), "second": list(range(10, 20))}
 
 
+def test_further_columns_of_the_list_are_in_the_table(clips: Path, run: Extract, tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"path,key_start,key_end,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,1,1,train\n")
+    assert run(listed).counts.failed == 1
+    (row,) = rows(tmp_path / "table")
+    assert (row["key_start"], row["key_end"], row["split"]) == (3, 5, "test")
+    listed.write_text(f"path,key_start,key_end,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,2,2,train\n")
+    with pytest.raises(JobError, match=r"1 video changed in path, label, times or other columns \('absent'\)"):
+        run(listed)
+    listed.write_text(f"path,key_start,key_stop,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,1,1,train\n")
+    with pytest.raises(JobError, match=r"list_columns: expected {'key_end': 'int64'"):
+        run(listed)
+    listed.write_text(f"path,key_start,key_end,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,1,1,train\n")
+    run(listed, retry_failed=True)  # merges the committed row with the new one
+    assert rows(tmp_path / "table") == [row]
+
+
 def test_memory_locations_are_extracted_in_this_process(clips: Path, run: Extract) -> None:
     result = run(clips / "b.mp4", "output=memory://extraction/table", "cluster.actors=auto")
     assert result.counts.ok == 1

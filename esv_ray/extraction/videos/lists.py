@@ -1,11 +1,12 @@
-"""Lists of videos: a CSV or Parquet file with the columns video_id, path, label, start, end."""
+"""Lists of videos: a CSV or Parquet file with the columns video_id, path, label, start, end, and further ones."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
+from esv_ray.extraction.videos.columns import FurtherColumns, columns_of_table, columns_of_texts
 from esv_ray.input.sources.csv_rows import read_csv
 
 COLUMNS = ("video_id", "path", "label", "start", "end")
@@ -33,6 +35,7 @@ class Listed:
         path: location of the file.
         label: id or name of a class; empty without one.
         start, end: seconds, or None.
+        further: values of the further columns.
     """
 
     place: str
@@ -41,10 +44,11 @@ class Listed:
     label: str
     start: float | None
     end: float | None
+    further: tuple[Any, ...] = ()
 
 
-def read_list(url: str) -> list[Listed]:
-    """Read a list of videos.
+def read_list(url: str) -> tuple[list[Listed], FurtherColumns]:
+    """Read a list of videos; return its rows, and which further columns they have.
 
     Args:
         url: a CSV, or a Parquet file. Paths are relative to its folder, or locations of their own.
@@ -54,20 +58,24 @@ def read_list(url: str) -> list[Listed]:
             or times that are no part of a video.
     """
     is_csv = url.lower().endswith((".csv", ".tsv"))
-    rows = list(_of_csv(url) if is_csv else _of_parquet(url))
+    rows, further = _of_csv(url) if is_csv else _of_parquet(url)
     if not rows:
         raise DataError(f"{url}: expected a list of videos, got no rows")
-    return [_listed(url, place, row) for place, row in rows]
+    listed = zip(rows, further.rows, strict=True)
+    return [replace(_listed(url, place, row), further=values) for (place, row), values in listed], further
 
 
-def _of_csv(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-    rows = read_csv(url, {name: name for name in COLUMNS}, _DOING)
-    _check_columns(url, rows.columns, rows.header)
-    for line, row in rows.rows:
-        yield f"{url}, line {line}", row
+_Rows = list[tuple[str, Mapping[str, str]]]
+"""Place and cells of each row."""
 
 
-def _of_parquet(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _of_csv(url: str) -> tuple[_Rows, FurtherColumns]:
+    read = read_csv(url, {name: name for name in COLUMNS}, _DOING, others=True)
+    _check_columns(url, read.columns, read.header)
+    return [(f"{url}, line {line}", row) for line, row in read.rows], columns_of_texts(read.others)
+
+
+def _of_parquet(url: str) -> tuple[_Rows, FurtherColumns]:
     data = storage.read_bytes(url, _DOING, most=_MOST_BYTES)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
@@ -76,12 +84,14 @@ def _of_parquet(url: str) -> Iterator[tuple[str, Mapping[str, str]]]:
         _check_columns(url, known, ", ".join(names))
         if any(names.count(name) > 1 for name in known):
             raise DataError(f"{url}: expected each of the columns {', '.join(known)} once")
-        table = file.read(columns=known)
+        others = [name for name in names if name and name not in COLUMNS and names.count(name) == 1]
+        table = file.read(columns=[*known, *others])
         columns = {name: _texts(name, table.column(name)) for name in known}
+        further = columns_of_table(table.select(others))
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(f"{url}: expected a list of videos in Parquet, got: {short_text(error, 200)}") from None
-    for row in range(table.num_rows):
-        yield f"{url}, row {row}", {name: values[row] or "" for name, values in columns.items()}
+    cells = [{name: values[row] or "" for name, values in columns.items()} for row in range(table.num_rows)]
+    return [(f"{url}, row {row}", each) for row, each in enumerate(cells)], further
 
 
 def _texts(name: str, column: pa.ChunkedArray) -> list[str | None]:
