@@ -143,6 +143,19 @@ class ShortSide:
 
 Resize = Stretch | ShortSide
 """The size of the images of frames."""
+Sizes = Resize | tuple[Resize | None, ...] | None
+"""One size of images, or several at once; None: as a player shows the frames."""
+
+
+def sizes_of(sizes: Sizes) -> tuple[Resize | None, ...]:
+    """Return the sizes in which each frame is given.
+
+    Raises:
+        SpecError: there are none.
+    """
+    if sizes == ():
+        raise SpecError("expected at least one size of images, got none")
+    return sizes if isinstance(sizes, tuple) else (sizes,)
 
 
 def _check_sides(*sides: int) -> None:
