@@ -27,7 +27,7 @@ def open_backbone(spec: ExtractSpec, device: str = "cpu") -> Backbone:
     """Load the backbone of an extraction.
 
     Args:
-        spec: the extraction.
+        spec: an extraction of one backbone.
         device: torch device.
 
     Raises:
@@ -35,20 +35,22 @@ def open_backbone(spec: ExtractSpec, device: str = "cpu") -> Backbone:
         ModelError: consent is missing, or it cannot be loaded or used.
         DataError: its file cannot be read.
     """
-    kind, colon, name = spec.backbone.partition(":")
+    kind, colon, name = spec.backbone_name.partition(":")
     size = None if spec.size is None else (spec.size[0], spec.size[1])
     if spec.backbone == pooled.NAME:
         return _pooled(spec, size)
     if spec.backbone == pixels.NAME:
         return _pixels(spec, size)
     if not colon or not name:
-        raise SpecError(f"backbone: expected one of {', '.join(KINDS)}, got {spec.backbone!r:.100}")
+        raise SpecError(f"backbone: expected one of {', '.join(KINDS)}, got {spec.backbone_name!r:.100}")
     if kind == _ONNX:
         _check_unused(spec, "weights", "arguments")
         found = IMAGENET.resized(size)
-        return OnnxBackbone(spec.backbone, storage.absolute(name), found, clip=spec.clip, threads=spec.compute.threads)
+        return OnnxBackbone(
+            spec.backbone_name, storage.absolute(name), found, clip=spec.clip, threads=spec.compute.threads
+        )
     module, found = _made(spec)
-    return ModuleBackbone(spec.backbone, module, found.resized(size), clip=spec.clip, device=device)
+    return ModuleBackbone(spec.backbone_name, module, found.resized(size), clip=spec.clip, device=device)
 
 
 def _pooled(spec: ExtractSpec, size: tuple[int, int] | None) -> Backbone:
@@ -82,7 +84,7 @@ def _check_unused(spec: ExtractSpec, *keys: str) -> None:
 
 def _made(spec: ExtractSpec) -> tuple[nn.Module, Preprocessing]:
     """Call the user's factory, to whose code the user has consented."""
-    factory = find_factory(spec.backbone, spec.arguments, spec.code)
+    factory = find_factory(spec.backbone_name, spec.arguments, spec.code)
     with working_folder_importable():
         with user_code(f"backbone: {factory.name} failed; check its arguments and what it reads"):
             returned = factory.function(**spec.arguments)
