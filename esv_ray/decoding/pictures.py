@@ -83,7 +83,8 @@ class Images:
         self._source, self._sizes = source, sizes
         self._scalers = [VideoReformatter() for _ in sizes]  # a scaler is set up for one size at a time
         self._plain = Interpolation.BICUBIC
-        self._fine = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        fine = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        self._fine = {"bicubic": Interpolation.BICUBIC | fine, "bilinear": Interpolation.BILINEAR | fine}
 
     def of(self, shown: Shown, decoded: Decoded) -> Pictures:
         """Return the (H, W, 3) image of a frame in each size.
@@ -121,7 +122,7 @@ class Images:
             crop = resize.crop
         frame = decoded.frame
         is_scaled = (height, width) != (frame.height, frame.width)
-        how = self._fine if is_scaled else self._plain
+        how = self._fine["bicubic" if resize is None else resize.interpolation] if is_scaled else self._plain
         image = scaler.reformat(frame, width, height, "rgb24", interpolation=how, threads=1).to_ndarray()
         if turn.transposed:
             image = image.transpose(1, 0, 2)

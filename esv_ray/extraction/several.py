@@ -47,5 +47,6 @@ def tables_in(output: str) -> list[str]:
     """
     if not storage.exists(storage.join(output, SEVERAL)):
         return []
-    places = [storage.join(output, name) for name in storage.list_names(output, _DOING) if name[0] not in "._"]
-    return [place for place in sorted(places) if read_run(place) is not None]
+    folders, _ = storage.list_folder(output, _DOING)
+    places = [storage.join(output, name) for name in folders if not storage.is_hidden(name)]
+    return [place for place in places if read_run(place) is not None]

@@ -1,4 +1,4 @@
-"""Backbones by their names: `pooled`, `pixels`, `package.module:function`, `onnx:FILE`."""
+"""Backbones by their names: `pooled`, `pixels`, `package.module:function`, `onnx:FILE`, `timm:MODEL`, ..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from esv_ray.extraction.backbones.backbone import Backbone
 from esv_ray.extraction.backbones.modules import ModuleBackbone
 from esv_ray.extraction.backbones.onnx_files import OnnxBackbone
 from esv_ray.extraction.backbones.preprocessing import IMAGENET, Preprocessing, preprocessing_of
+from esv_ray.extraction.backbones.ready import LIBRARIES, open_ready
 from esv_ray.models.factory import find_factory, working_folder_importable
 from esv_ray.models.module_weights import load_weights
 from esv_ray.models.sources.checkpoints import read_checkpoint
@@ -19,7 +20,7 @@ from esv_ray.spec_extract import ExtractSpec
 
 _ONNX = "onnx"
 _SHORT_SIDE = "short_side"
-KINDS = (pooled.NAME, pixels.NAME, "package.module:function", f"{_ONNX}:FILE")
+KINDS = (pooled.NAME, pixels.NAME, "package.module:function", f"{_ONNX}:FILE", *(f"{each}:MODEL" for each in LIBRARIES))
 """What a backbone may be."""
 
 
@@ -49,7 +50,13 @@ def open_backbone(spec: ExtractSpec, device: str = "cpu") -> Backbone:
         return OnnxBackbone(
             spec.backbone_name, storage.absolute(name), found, clip=spec.clip, threads=spec.compute.threads
         )
-    module, found = _made(spec)
+    if kind in LIBRARIES:
+        _check_unused(spec, "arguments")
+        if spec.clip > 1:
+            raise SpecError(f"clip: the backbone {spec.backbone_name} takes single frames, expected 1, got {spec.clip}")
+        module, found = open_ready(kind, name, spec.weights)
+    else:
+        module, found = _made(spec)
     return ModuleBackbone(spec.backbone_name, module, found.resized(size), clip=spec.clip, device=device)
 
 
