@@ -107,7 +107,7 @@ _options = option_group(
         type=NAME,
         multiple=True,
         metavar="NAME",
-        help="pooled (built in), pixels (the images), package.module:function, or onnx:FILE. Repeatable.",
+        help="pooled, pixels, package.module:function, onnx:FILE, or timm:MODEL and its like. Repeatable.",
     ),
     output_option("Folder of the feature table."),
     argument_option,
@@ -192,6 +192,7 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
       esv extract extract.yaml --thumbnails
       esv extract s3://bucket/clips.csv --backbone onnx:resnet50.onnx --fps 4 --output s3://bucket/table/
       esv extract clips/ --backbone my_models.vit:make --code my_models --weights vit.pt --output table/
+      esv extract clips/ --backbone timm:resnet50.a1_in1k --weights resnet50.safetensors --output table/
       esv extract clips/ --backbone pooled --thumbnails --output table/ --retry-failed
       esv extract clips/ --backbone pixels --size 224 --frames 8 --output images/
       esv extract clips/ --backbone pooled --backbone onnx:resnet50.onnx --output tables/

@@ -121,7 +121,7 @@ def test_timm(filmed: Path, run: Extract, tmp_path: Path, name: str) -> None:
     theirs = torch.stack([transform(image) for image in whole_frames(filmed)])
     assert theirs.shape == values.shape
     std = torch.tensor(timm.data.resolve_data_config({}, model=own)["std"]).view(3, 1, 1)
-    assert ((theirs - values) * std).abs().mean() < 1 / 255, "another decoder of colors and another resampling"
+    assert ((theirs - values) * std).abs().mean() < 1.5 / 255, "another decoder of colors and another resampling"
 
 
 TEXT = {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}
@@ -170,7 +170,7 @@ def test_open_clip(filmed: Path, run: Extract, tmp_path: Path, name: str) -> Non
     )
     theirs = torch.stack([transform(image) for image in whole_frames(filmed)])
     assert theirs.shape == values.shape
-    assert ((theirs - values) * torch.tensor(cfg["std"]).view(3, 1, 1)).abs().mean() < 1 / 255
+    assert ((theirs - values) * torch.tensor(cfg["std"]).view(3, 1, 1)).abs().mean() < 1.5 / 255
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_torchvision(filmed: Path, run: Extract, tmp_path: Path, name: str) -> N
     transform = torchvision.models.get_model_weights(name.partition(":")[0]).DEFAULT.transforms()
     theirs = torch.stack([transform(image) for image in whole_frames(filmed)])
     assert theirs.shape == values.shape
-    assert ((theirs - values) * torch.tensor(transform.std).view(3, 1, 1)).abs().mean() < 1 / 255
+    assert ((theirs - values) * torch.tensor(transform.std).view(3, 1, 1)).abs().mean() < 1.5 / 255
 
 
 @pytest.mark.slow

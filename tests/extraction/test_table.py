@@ -77,7 +77,7 @@ def test_the_metadata_says_how_frames_became_features(clips: Path, run: Extract,
     schema = pq.read_schema(file)
     assert json.loads(schema.metadata[PREPROCESSING]) == {
         "backbone": "pooled", "digest": "pooled-2", "dim": 147, "size": [64, 64], "short_side": None,
-        "color": "RGB", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
+        "color": "RGB", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bicubic",
         "fps": 5.0, "clip": 1, "stride": 1, "decoder": "pyav",
     }  # fmt: skip
     assert str(schema.field("features").type.value_type.value_type) == "halffloat"
