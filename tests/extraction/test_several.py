@@ -47,7 +47,12 @@ def test_tables_are_those_of_separate_runs_from_one_decoding(
 ) -> None:
     opened: list[str] = []
     open_video = IsolatedDecoder.open
-    monkeypatch.setattr(IsolatedDecoder, "open", lambda self, source: opened.append(source) or open_video(self, source))
+
+    def counted(self: IsolatedDecoder, source: str) -> Any:
+        opened.append(source)
+        return open_video(self, source)
+
+    monkeypatch.setattr(IsolatedDecoder, "open", counted)
     result = run(clips, listed(*SEVERAL), *COMMON, code=CODE)
     assert (result.counts.rows, result.counts.ok, result.counts.failed, result.finished) == (5, 5, 0, True)
     assert result.counts.written["feature_rows"] == 20

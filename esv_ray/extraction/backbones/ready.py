@@ -143,7 +143,7 @@ class _Visual(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, D) embeddings of (N, 3, H, W) images, not normalized, as `encode_image` does."""
-        found = self.visual(images)
+        found: Tensor | tuple[Tensor, ...] = self.visual(images)
         return found[0] if isinstance(found, tuple) else found  # CoCa: the embedding, and its tokens
 
 
