@@ -17,7 +17,7 @@ from esv_ray.attribution.requests import Requests
 from esv_ray.attribution.sequences import sequences_of
 from esv_ray.attribution.workplace import Workplace, check_fits
 from esv_ray.core.attribution import Attribution
-from esv_ray.core.transfer import fetched
+from esv_ray.core.transfer import fetched, to_device
 from esv_ray.errors import JobError, SpecError
 from esv_ray.input.features import FeatureRows
 from esv_ray.output.computed import Missing
@@ -83,8 +83,8 @@ def _with_difference(
     if result.spread is None or not labelled.any():
         return result
     predicted = result.scores.argmax(dim=1)
-    known = torch.from_numpy(labelled).to(predicted.device)
-    label = torch.where(known, torch.from_numpy(labels).to(predicted), predicted)
+    known, given = (to_device(torch.from_numpy(column), predicted.device) for column in (labelled, labels))
+    label = torch.where(known, given.to(predicted.dtype), predicted)
     return replace(result, difference_stderr=result.spread.contrast(result.esv, label, predicted))
 
 

@@ -61,7 +61,7 @@ class Engine:
         Raises:
             SpecError: the estimator's output is `logit`, and the model has no logits, or not for every class.
         """
-        model.empty_value(estimator.output)
+        model.check_output(estimator.output)
         self.model = model
         self.estimator = estimator
         self.extras = extras

@@ -55,7 +55,7 @@ class Spread:
         stderr = variance.sqrt_().mul_(scale)
         if self.bound == inf:
             return stderr
-        bound = stderr.new_tensor(self.bound) if mix is None else self.bound * mix.abs().sum(dim=0)
+        bound = self.bound if mix is None else self.bound * mix.abs().sum(dim=0)
         # This form maps NaN to the bound: an error that overflowed exceeds any probability.
         return torch.where(stderr <= bound, stderr, bound)
 

@@ -32,7 +32,7 @@ def demo(*words: str, limits: tuple[str, ...] = ()) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # `.ci/run` runs this demo, verifies its output, and runs it a second time
 @pytest.mark.xdist_group("jobs")
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
@@ -122,10 +122,10 @@ def shuffled_accuracy(folder: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # two minutes on two free cores
+@pytest.mark.timeout(1500)  # 80 seconds on two free cores
 @pytest.mark.xdist_group("jobs")
 def test_shapes_from_videos_to_a_report(tmp_path: Path) -> None:
-    """The class is found, its deciding frames have the largest ESVs, and neither can be had without the order."""
+    """The class is found, its deciding frames have the largest ESVs, and the scores depend on the order of frames."""
     folder = tmp_path / "shapes"
     stdout = demo("shapes", "--output", str(folder))
     esv = str(folder / "esv")
@@ -143,6 +143,15 @@ def test_shapes_from_videos_to_a_report(tmp_path: Path) -> None:
     assert order["low"] > 0, "in other orders the label's score is lower"
     page = (folder / "report.html").read_text()
     assert all(name in page for name in ("Agreement with marked key moments", "What the order is worth"))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+@pytest.mark.xdist_group("jobs")
+def test_shapes_cannot_be_told_without_their_order_and_the_demo_resumes(tmp_path: Path) -> None:
+    """Neither single frames nor frames in random orders give the class; a second run has nothing left to do."""
+    folder = tmp_path / "shapes"
+    stdout = demo("shapes", "--output", str(folder))
     keys = {"features": str(folder / "train"), "validation": str(folder / "test"), "output": str(tmp_path / "blind")}
     blind = train(load_train_spec({**keys, "n_max": 1, "epochs": 60, "learning_rate": 0.003}))
     assert 0.35 < blind.accuracy_f < 0.62, "single frames tell the pair of classes: half of them right, 0.036 deviation"

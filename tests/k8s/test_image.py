@@ -71,12 +71,12 @@ def test_what_is_sure_of_the_image() -> None:
     assert not re.search(r"(?i)secret|password|AKIA", text)
 
 
-@pytest.fixture(scope="module", params=["packages of this environment", pytest.param("all", marks=pytest.mark.release)])
+@pytest.fixture(scope="module", params=["packages of this environment", pytest.param("all", marks=pytest.mark.soak)])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The steps of the stages `source` and `build`, in folders of the test in place of /src and /opt/esv.
 
     The index of torch's builds for processors is another one here: where pip is told to look. All dependencies are
-    installed for a release; else those of this environment serve, and pip checks that they do.
+    installed in the soak tests; else those of this environment serve, and pip checks that they do.
     """
     root = tmp_path_factory.mktemp("image")
     source, made = root / "src", root / "opt" / "esv"

@@ -23,7 +23,7 @@ def add_means(plan: AdjustedPlan, size: Size, weights: Tensor, start: int, out: 
     """
     n, stop = plan.n, start + len(out)
     if not size.single:
-        table = surrogate_features(plan, size.memberships(start, stop, n, out.dtype))
+        table = surrogate_features(plan, size, size.memberships(start, stop, n, out.dtype))
         if size.evaluated:
             out.addmm_(table.t(), weights, beta=1 + size.borrowed)
         else:
@@ -38,11 +38,11 @@ def add_means(plan: AdjustedPlan, size: Size, weights: Tensor, start: int, out: 
         out += (_pair_features(plan, held).t() @ weights[n + 1 :])[plan.bins[start:stop]]
 
 
-def surrogate_features(plan: AdjustedPlan, member: Tensor) -> Tensor:
+def surrogate_features(plan: AdjustedPlan, size: Size, member: Tensor) -> Tensor:
     """Return the surrogate's features (P, R) from memberships (n + 1, R): memberships, ones, and pairs by bins."""
     if not len(plan.pairs):
         return member
-    n, bins = plan.n, int(plan.bins[-1]) + 1
+    n, bins = plan.n, len(size.pair_response)
     held = member[:n] if bins == n else member.new_zeros((bins, member.shape[1])).index_add_(0, plan.bins, member[:n])
     return torch.cat([member, _pair_features(plan, held)])
 

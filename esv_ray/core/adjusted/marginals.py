@@ -132,7 +132,9 @@ def estimates_by_size(plan: AdjustedPlan, gathered: list[tuple[Tensor, Tensor]],
             estimates[index] = own
     if sampled:
         shared = [part for _, part in gathered]
-        estimates[sampled] = _chained(sizes, shared) if sizes[0].link is not None else _direct(shared, n)
+        found = _chained(sizes, shared) if sizes[0].link is not None else _direct(shared, n)
+        for index, estimate in zip(sampled, found, strict=True):  # a list as an index would be copied to the device
+            estimates[index] = estimate
     return estimates
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -138,8 +139,12 @@ class AdjustedPlan:
 
     def relabelling(self, keys: Sequence[np.uint64]) -> Int64Array:
         """Return a random permutation (B, n) for each key that keeps elements of one bin together."""
-        bins = self.bins.cpu().numpy()
-        return np.stack([binned_permutation(key, bins) for key in keys])
+        return np.stack([binned_permutation(key, self._host_bins) for key in keys])
+
+    @cached_property
+    def _host_bins(self) -> Int64Array:
+        """The bins in host memory: fetching them for each batch would wait for the device."""
+        return self.bins.cpu().numpy()
 
     def evaluations(self, scales: Scales | None) -> int:
         """Return the head evaluations per video."""

@@ -96,14 +96,14 @@ class VideoModel:
         """Return the model on another device or in another floating-point dtype; its modules are moved, not copied."""
         return replace(self, scorer=self.scorer.to(device=device, dtype=dtype), prior=self.prior.to(device))
 
-    def empty_value(self, output: Output) -> Tensor:
-        """Return the value of the empty sequence, (C,) float64: the class prior, or its logarithm.
+    def check_output(self, output: Output) -> None:
+        """Check that the model has a game of this output; `empty_value` does not, since that would wait for a device.
 
         Raises:
             SpecError: the output is `logit`, but the model has no logits, or the prior of a class is 0.
         """
         if output == "probability":
-            return self.prior
+            return
         if not self.scorer.softmax:
             returned = "the mean of probabilities" if self.scorer.probabilities else "values of its own"
             raise SpecError(f"output logit: the model returns {returned}, not logits; use output probability")
@@ -114,7 +114,10 @@ class VideoModel:
                 f"output logit: expected a prior above 0 for every class, since its logarithm is the value of the "
                 f"empty sequence; class {zeros} has 0: change the bundle's prior.csv, or use output probability"
             )
-        return self.prior.log()
+
+    def empty_value(self, output: Output) -> Tensor:
+        """Return the value of the empty sequence, (C,) float64: the class prior, or its logarithm (`check_output`)."""
+        return self.prior if output == "probability" else self.prior.log()
 
     def _anchor(self) -> Tensor:
         for tensor in (*self.scorer.parameters(), *self.scorer.buffers()):

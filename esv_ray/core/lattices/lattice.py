@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.tensor_fields import by_number, moved, numbered, tensor_fields, total_bytes
+from esv_ray.core.workspace import counting
 
 WORD_BITS = 62  # int64 without the sign bit, and one spare
 MAX_FULL = 30  # elements of a full lattice
@@ -124,7 +125,10 @@ def membership(masks: Tensor, n: int, dtype: torch.dtype) -> Tensor:
 def elements_of(masks: Tensor, n: int, s: int) -> Tensor:
     """Return the positions of the s elements of each subsequence, ascending: (N, s) int32 from (N, W) words."""
     bits = membership(masks, n, torch.bool)[:n].t()  # (N, n)
-    return bits.nonzero()[:, 1].view(-1, s).int()
+    # `nonzero` would wait for the device to count them.
+    rank = torch.where(bits, bits.cumsum(dim=1) - 1, s)
+    out = torch.empty((len(masks), s + 1), dtype=torch.int32, device=masks.device)
+    return out.scatter_(1, rank, counting(n, masks.device).expand(rank.shape))[:, :s].contiguous()
 
 
 def full_parents(elements: Tensor) -> Tensor:

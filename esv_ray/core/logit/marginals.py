@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from esv_ray.core.recipe import evaluated_scales
-from esv_ray.core.regression.interactions import FloatArray
 from esv_ray.core.scales import Scales
 
 
@@ -45,15 +45,15 @@ def combine(estimates: HeadEstimates, empty: Tensor, scales: Scales | None) -> T
         scales: scales of the model's heads; None for a model that scores every length itself.
     """
     count, n, _ = estimates.contrasts.shape
-    of_contrasts, of_means, of_empty = (empty.new_tensor(mix) for mix in _mixes(n, scales))
+    of_contrasts, of_means, of_empty = _mixes(n, scales, empty.dtype, empty.device)
     out = (of_contrasts @ estimates.contrasts.view(count, -1)).view(n, n, -1)
     out += (of_means @ estimates.means + of_empty[:, None] * empty)[:, None]
     return out
 
 
 @lru_cache(maxsize=64)
-def _mixes(n: int, scales: Scales | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return weights of the contrasts (n, S), of the means (n, S), and of the empty sequence's value (n,)."""
+def _mixes(n: int, scales: Scales | None, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return weights of the contrasts (n, S), of the means (n, S), and of the empty sequence's value (n,), cached."""
     s = np.array(evaluated_scales(n, scales))
     k = np.arange(n + 1)[:, None]
     below = np.arange(n + 1) < (1 if scales is None else scales.shortest)
@@ -63,4 +63,6 @@ def _mixes(n: int, scales: Scales | None) -> tuple[FloatArray, FloatArray, Float
         divisors = np.array([np.inf if below[size] else scales.divisor(size) for size in range(n + 1)])
         shares = np.where(s <= k, np.array(scales.weights)[s - 1] / divisors[:, None], 0.0)
     contrasts = shares[1:] * (s / k[1:] - s / n) + shares[:-1] * s / n
-    return contrasts, np.diff(shares, axis=0), np.diff(below.astype(np.float64))
+    mixes = (contrasts, np.diff(shares, axis=0), np.diff(below.astype(np.float64)))
+    of_contrasts, of_means, of_empty = (torch.from_numpy(mix).to(device, dtype) for mix in mixes)
+    return of_contrasts, of_means, of_empty

@@ -161,10 +161,10 @@ def _adjusted_terms(plan: AdjustedPlan, scales: Scales) -> tuple[Term, ...]:
     every = torch.ones((n + 1, 1), dtype=torch.float64, device=device)
     others = torch.ones((n + 1, n), dtype=torch.float64, device=device)
     others[:n] -= torch.eye(n, dtype=torch.float64, device=device)  # column i: X minus i
-    whole = surrogate_features(plan, every) * full.scales.double() / scales.divisor(n)  # (P, 1)
+    whole = surrogate_features(plan, full, every) * full.scales.double() / scales.divisor(n)  # (P, 1)
     without = torch.zeros((len(whole), n), dtype=torch.float64, device=device)
     if shorter is not None:
-        without = surrogate_features(plan, others) * shorter.scales.double() / scales.divisor(n - 1)  # (P, n)
+        without = surrogate_features(plan, shorter, others) * shorter.scales.double() / scales.divisor(n - 1)  # (P, n)
     terms = []
     for size in plan.sizes:
         if not size.evaluated:

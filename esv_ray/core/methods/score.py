@@ -161,7 +161,7 @@ def score_function(
     Raises:
         SpecError: the estimator's output is `logit`, and the model has no logits, or not for every class.
     """
-    model.empty_value(estimator.output)
+    model.check_output(estimator.output)
     form = form_for(estimator, n, scales=model.scales, dtype=model.dtype, device=model.device, build=build)
     chunk = _CUDA_CHUNK if model.device.type == "cuda" else _CPU_CHUNK
     return ScoreFunction(model, estimator, form, working_set or chunk)
