@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from esv_ray import storage
 from esv_ray.spec import ClusterSpec, Frozen, Source, load_as, packages, section, with_consent
+from esv_ray.spec_text import describe_error
 from esv_ray.spec_values import Location, Number, Positive, Text, Truth, one_or_many, whole_or_auto
 
 FRAMES = 16
@@ -47,13 +49,84 @@ class ExtractComputeSpec(Frozen):
     unit: Annotated[Positive | Literal["auto"], BeforeValidator(whole_or_auto)] = "auto"
 
 
+_Dtype = Literal["float16", "float32"]
+_Size = Annotated[tuple[Positive, ...] | None, BeforeValidator(_height_and_width), AfterValidator(_check_size)]
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class BackboneSpec(Frozen):
+    """One of several backbones of an extraction. A key that is null has the value of the extraction.
+
+    Attributes:
+        backbone: as `ExtractSpec.backbone`.
+        name: folder of its table in the output; null: made of the backbone's name.
+        arguments, weights, size, clip, stride, dtype: as in `ExtractSpec`.
+    """
+
+    backbone: Text
+    name: Text | None = None
+    arguments: dict[str, Any] | None = None
+    weights: Location | None = None
+    size: _Size = None
+    clip: Positive | None = None
+    stride: Positive | None = None
+    dtype: _Dtype | None = None
+
+    @model_validator(mode="after")
+    def _check_name(self) -> Self:
+        if not _FOLDER.fullmatch(self.folder):
+            raise ValueError(f"name: expected letters, digits, '.', '_' and '-', got {self.folder!r:.100}")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Folder of its table in the output: its name, else what follows the colon of the backbone."""
+        if self.name is not None:
+            return self.name
+        last = self.backbone.partition(":")[2].rpartition("/")[2] or self.backbone
+        return re.sub(r"[^A-Za-z0-9._]+", "-", last.removesuffix(".onnx")).strip("._-")[:100]
+
+    def of(self, whole: ExtractSpec) -> ExtractSpec:
+        """Return the extraction of this backbone alone."""
+        own = self.model_dump(exclude={"name"}, exclude_none=True)
+        return whole.model_copy(update={**own, "output": storage.join(whole.output, self.folder)})
+
+
+def _backbones(value: object) -> object:
+    """Read one backbone, or a list of several: names, or mappings."""
+    if not isinstance(value, list | tuple):
+        return value
+    several = [each if isinstance(each, BackboneSpec) else _backbone(each) for each in value]
+    if not several:
+        raise ValueError("expected at least one backbone, got none")
+    folders = [each.folder.casefold() for each in several]
+    for place, each in enumerate(several):
+        if folders[place] in folders[:place]:
+            raise ValueError(
+                f"expected tables of different names, got {each.folder!r} twice; give one of them a `name`"
+            )
+    return tuple(several)
+
+
+def _backbone(value: object) -> BackboneSpec:
+    values = {"backbone": value} if isinstance(value, str) else value
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected names of backbones, or mappings with the key backbone, got {value!r:.60}")
+    try:
+        return BackboneSpec.model_validate(dict(values))
+    except ValidationError as error:
+        described = describe_error(BackboneSpec, error.errors()[0])
+        raise ValueError(f"expected a list of valid backbones, got an invalid one: {described}") from None
+
+
 class ExtractSpec(Frozen):
     """An extraction; the documentation of the keys is in `docs/howto/extract.md`.
 
     Attributes:
         videos: folder, glob, file, or a CSV or Parquet file that lists videos.
         output: folder of the feature table.
-        backbone: `pooled`, ``package.module:function``, or a kind of model and its name or file, as ``onnx:FILE``.
+        backbone: `pooled`, ``package.module:function``, or a kind of model and its name or file, as ``onnx:FILE``; or
+            several, each with a table of its own in a folder of the output.
         arguments: keyword arguments of the function.
         weights: file with the weights of the backbone.
         code: Python packages whose code may run to build the backbone.
@@ -72,7 +145,7 @@ class ExtractSpec(Frozen):
 
     videos: Location
     output: Location
-    backbone: Text
+    backbone: Annotated[Text | tuple[BackboneSpec, ...], BeforeValidator(_backbones)]
     arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Location | None = None
     code: Annotated[tuple[str, ...], BeforeValidator(packages)] = ()
@@ -80,10 +153,10 @@ class ExtractSpec(Frozen):
     classes: Location | None = None
     frames: Annotated[Positive | Literal["all"], BeforeValidator(lambda value: value)] | None = None
     fps: Annotated[Number, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
-    size: Annotated[tuple[Positive, ...], BeforeValidator(_height_and_width), AfterValidator(_check_size)] | None = None
+    size: _Size = None
     clip: Positive = 1
     stride: Positive = 1
-    dtype: Literal["float16", "float32"] = "float32"
+    dtype: _Dtype = "float32"
     thumbnails: Truth = False
     decoder: Text = "pyav"
     max_failed: Annotated[Number, Field(ge=0, le=1)] = 0.01
@@ -95,6 +168,28 @@ class ExtractSpec(Frozen):
         if self.frames is not None and self.fps is not None:
             raise ValueError(f"frames: expected either frames or fps, got {self.frames} and {self.fps:g}")
         return self
+
+    @model_validator(mode="after")
+    def _check_several(self) -> Self:
+        for key in ("arguments", "weights"):
+            if not isinstance(self.backbone, str) and getattr(self, key):
+                raise ValueError(
+                    f"{key}: expected none beside several backbones, got {getattr(self, key)!r:.60}; give each its "
+                    f"own, as in backbone: [{{backbone: NAME, {key}: ...}}, ...]"
+                )
+        return self
+
+    @property
+    def extractions(self) -> tuple[ExtractSpec, ...]:
+        """Extractions of one backbone each: this one, or of several backbones one for each table."""
+        if isinstance(self.backbone, str):
+            return (self,)
+        return tuple(each.of(self) for each in self.backbone)
+
+    @property
+    def backbone_name(self) -> str:
+        """Name of the backbone, or the names of several."""
+        return self.backbone if isinstance(self.backbone, str) else ", ".join(each.backbone for each in self.backbone)
 
     @property
     def threads(self) -> int:
@@ -111,16 +206,27 @@ class ExtractSpec(Frozen):
 def load_extract_spec(source: Source = None, overrides: Iterable[str] = (), *, code: Iterable[str] = ()) -> ExtractSpec:
     """Load and validate the spec of an extraction; arguments and errors as for `spec.load_spec`."""
     spec = load_as(ExtractSpec, source, overrides)
-    places = {
+    places: dict[str, Any] = {
         key: storage.absolute(getattr(spec, key))
         for key in ("videos", "output", "weights", "labels", "classes")
         if getattr(spec, key) is not None
     }
+    if not isinstance(spec.backbone, str):
+        places["backbone"] = tuple(map(_with_absolute_weights, spec.backbone))
     return spec.model_copy(update={**places, "code": with_consent(spec.code, code)})
 
 
+def _with_absolute_weights(backbone: BackboneSpec) -> BackboneSpec:
+    weights = None if backbone.weights is None else storage.absolute(backbone.weights)
+    return backbone.model_copy(update={"weights": weights})
+
+
 def extract_keys(spec: ExtractSpec) -> dict[str, object]:
-    """Return the keys on which features depend besides the videos, the labels and the backbone's weights, flat."""
+    """Return the keys on which features depend besides the videos, the labels and the backbone's weights, flat.
+
+    Args:
+        spec: an extraction of one backbone.
+    """
     free = {"videos", "output", "code", "labels", "classes", "weights", "max_failed", "cluster"}
     values = spec.model_dump(mode="json", exclude=free)
     compute = values.pop("compute")

@@ -59,6 +59,13 @@ def kind_of(spec: WorkSpec) -> Kind:
     return next(kind for kind in KINDS if isinstance(spec, kind.spec))
 
 
+def locations_of(spec: WorkSpec) -> list[tuple[str, str]]:
+    """Return the locations that a job reads and writes, with their keys."""
+    parts = spec.extractions if isinstance(spec, ExtractSpec) else (spec,)  # several backbones have weights each
+    found = [(key, getattr(part, key)) for part in parts for key in kind_of(spec).reads]
+    return list(dict.fromkeys((key, url) for key, url in (*found, ("output", spec.output)) if isinstance(url, str)))
+
+
 def kind_in(source: Source, overrides: Iterable[str] = ()) -> Kind:
     """Return the kind of work that a YAML file or a mapping, with overrides ``key=value``, describes.
 

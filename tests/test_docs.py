@@ -16,6 +16,7 @@ import esv_ray
 from esv_ray.cli import cli
 from esv_ray.spec import JobSpec
 from esv_ray.spec_extract import ExtractSpec
+from esv_ray.spec_kinds import load_work
 from esv_ray.spec_train import TrainSpec
 from tests.support import cli_reference, python_reference
 from tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, inline_commands, links, page_name, shell_lines
@@ -201,7 +202,7 @@ def test_the_reference_of_specs_has_every_key() -> None:
 @each_page
 def test_specs_load(page: Path) -> None:
     for block in blocks(page.read_text(), "yaml"):
-        esv_ray.load_spec(yaml.safe_load(block))
+        load_work(yaml.safe_load(block))
 
 
 def test_messages_that_the_page_on_trouble_explains_are_in_the_code() -> None:

@@ -9,7 +9,18 @@ import pytest
 from esv_ray.errors import SpecError
 from esv_ray.spec import JobSpec
 from esv_ray.spec_extract import ExtractSpec
-from esv_ray.spec_kinds import ATTRIBUTION, EXTRACTION, KINDS, TRAINING, Kind, check_kind, kind_in, kind_of, load_work
+from esv_ray.spec_kinds import (
+    ATTRIBUTION,
+    EXTRACTION,
+    KINDS,
+    TRAINING,
+    Kind,
+    check_kind,
+    kind_in,
+    kind_of,
+    load_work,
+    locations_of,
+)
 from esv_ray.spec_train import TrainSpec
 from esv_ray.spec_yaml import read_plain, read_value, write_value
 from esv_ray.submit.submission import spec_text
@@ -17,14 +28,26 @@ from esv_ray.submit.submission import spec_text
 JOB = {"features": "/f", "model": "/m", "output": "/o"}
 EXTRACT = {"videos": "/v", "backbone": "a.b:c", "output": "/o", "arguments": {"width": 3, "name": "1e3"}, "fps": 2.5,
            "code": ["a"], "size": [3, 4], "cluster": {"actors": 2}}  # fmt: skip
+SEVERAL = {"videos": "/v", "output": "/o", "backbone": ["pooled", {"backbone": "a.b:c", "arguments": {"w": 1},
+           "weights": "s3://x/w.pt", "size": [3, 4], "name": "x"}]}  # fmt: skip
 TRAIN = {"features": "/f", "output": "/o", "preset": "play-fair", "epochs": 3, "validation": 0.2}
 WIDTHS = {"features": "/f", "output": "/o", "hidden": [64, 32], "cluster": {"actors": 2}}
 SPECS = (
     (JOB, ATTRIBUTION, JobSpec),
     (EXTRACT, EXTRACTION, ExtractSpec),
+    (SEVERAL, EXTRACTION, ExtractSpec),
     (TRAIN, TRAINING, TrainSpec),
     (WIDTHS, TRAINING, TrainSpec),
 )
+
+
+def test_locations_of_an_extraction_are_those_of_all_backbones() -> None:
+    backbones = "[pooled, {backbone: 'timm:a', weights: s3://x/a.pt}, {backbone: 'timm:b', weights: s3://x/b.pt}]"
+    spec = load_work(None, ["videos=s3://x/clips", "output=s3://x/out", f"backbone={backbones}", "labels=s3://x/l.csv"])
+    assert locations_of(spec) == [
+        ("videos", "s3://x/clips"), ("labels", "s3://x/l.csv"), ("weights", "s3://x/a.pt"), ("weights", "s3://x/b.pt"),
+        ("output", "s3://x/out"),
+    ]  # fmt: skip
 
 
 def test_each_kind_is_known_by_its_keys(tmp_path: Path) -> None:

@@ -160,15 +160,17 @@ def verify(
     """
     if recompute is None and (code or model is not None):
         raise click.UsageError("--code and --model require --recompute")
+    from esv_ray.extraction.several import tables_in
     from esv_ray.extraction.verifying import is_extraction
     from esv_ray.output.verify.output import verify_output
     from esv_ray.storage import absolute
 
     location = absolute(output)
-    if is_extraction(location):
+    tables = [location] if is_extraction(location) else tables_in(location)
+    if tables:
         if repair or recompute is not None or features is not None:
             raise click.UsageError("--repair, --recompute and --features are for outputs of esv attribute")
-        context.exit(_verify_table(location))
+        context.exit(max([_verify_table(table, named=len(tables) > 1) for table in tables]))
     verification = verify_output(location, features)
     for line in (*verification.problems, *verification.notes):
         click.echo(printable(line), err=True)
@@ -180,17 +182,18 @@ def verify(
     context.exit(1 if verification.problems or differs else 0)
 
 
-def _verify_table(output: str) -> int:
-    """Verify a feature table of `esv extract`, print the result, and return the exit code."""
+def _verify_table(output: str, *, named: bool) -> int:
+    """Verify a feature table of `esv extract`, print the result, of several with its name; return the exit code."""
     from esv_ray.extraction.verifying import verify_table
 
     verification = verify_table(output)
+    name = f"{printable(output)}: " if named else ""
     for line in verification.problems:
-        click.echo(printable(line), err=True)
+        click.echo(name + printable(line), err=True)
     counts = verification.counts
     click.echo(
-        f"{verification.committed} of {verification.units} units, {count_of(counts.rows, 'video')}: {counts.ok} ok, "
-        f"{counts.failed} failed; "
+        f"{name}{verification.committed} of {verification.units} units, {count_of(counts.rows, 'video')}: "
+        f"{counts.ok} ok, {counts.failed} failed; "
         + (f"{count_of(len(verification.problems), 'problem')}" if verification.problems else "no problems")
     )
     if verification.problems:

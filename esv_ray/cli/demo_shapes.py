@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from esv_ray import storage
 from esv_ray.errors import SpecError
 
 FOLDER = "esv-shapes"
@@ -70,9 +69,9 @@ def commands(home: Path) -> Iterator[tuple[str, list[str]]]:
 
     The demo runs them as they are.
     """
-    videos, train, test, marked = home / "videos", home / "train", home / "test", home / "test-marked.parquet"
+    videos, train, test = home / "videos", home / "train", home / "test"
     extract = ["--classes", f"{videos / 'classes.csv'}", "--backbone", "pooled", "--frames", str(FRAMES)]
-    job = ["--features", f"{marked}", "--model", f"{home / 'model'}", "--output", f"{home / 'esv'}"]
+    job = ["--features", f"{test}", "--model", f"{home / 'model'}", "--output", f"{home / 'esv'}"]
     job += [word for pair in (f"frames={FRAMES}", "methods=[esv,random]") for word in ("--set", pair)]
     settings = [word for key, value in _TRAINING.items() for word in ("--set", f"{key}={value}")]
     yield (
@@ -81,27 +80,23 @@ def commands(home: Path) -> Iterator[tuple[str, list[str]]]:
     )
     yield "", ["esv", "extract", f"{videos / 'test.csv'}", *extract, "--thumbnails", "--output", f"{test}"]
     yield (
-        "3. Adding the deciding frames to the features, to judge attributions by (no model reads them)",
-        ["python", "-m", "esv_ray.bench.key_moments", f"{test}", f"{videos / 'test.csv'}", f"{marked}"],
-    )
-    yield (
-        f"4. Training heads f^1 .. f^{SCALES}",
+        f"3. Training heads f^1 .. f^{SCALES}",
         ["esv", "train", "--features", f"{train}", "--output", f"{home / 'model'}", *settings],
     )
     yield (
-        "5. Computing Element Shapley Values of the test videos, and random values to compare with",
+        "4. Computing Element Shapley Values of the test videos, and random values to compare with",
         ["esv", "attribute", *job, "--set", "tables=[marginals,discards]"],
     )
     yield (
-        "6. Control: the same videos with their frames in random orders",
+        "5. Control: the same videos with their frames in random orders",
         ["esv", "order", *job, "--shuffles", str(_SHUFFLES)],
     )
     yield (
-        "7. What the ESVs say",
+        "6. What the ESVs say",
         ["esv", "analyze", f"{home / 'esv'}", "--table", "summary", "--table", "classes", "--table", "moments"],
     )
     yield (
-        "8. A report with thumbnails",
+        "7. A report with thumbnails",
         ["esv", "report", f"{home / 'esv'}", "--media", f"{test}", "--output", f"{home / 'report.html'}"],
     )
 
@@ -123,16 +118,8 @@ def _run(command: list[str]) -> int:
     """Run one of the commands in this process; return its exit code."""
     from esv_ray.cli import cli
 
-    if command[0] == "esv":
-        code = cli.main(command[1:], prog_name="esv", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    from esv_ray.bench.key_moments import add_key_moments
-
-    table, moments, out = (str(Path(each).absolute()) for each in command[3:])
-    if not storage.exists(out):  # the job checks that its features do not change
-        add_key_moments(table, moments, out)
-    click.echo(f"table: {command[-1]}")
-    return 0
+    code = cli.main(command[1:], prog_name="esv", standalone_mode=False)
+    return code if isinstance(code, int) else 0
 
 
 def _conclude(output: str, home: Path) -> None:

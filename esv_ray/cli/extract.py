@@ -19,6 +19,7 @@ from esv_ray.cli.options import (
 )
 from esv_ray.cli.outcome import show_result
 from esv_ray.cli.types import LOCATION, NAME, Count, LocalPath, Real
+from esv_ray.show.text import printable
 from esv_ray.signals import resumes
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ExtractArguments:
     """The requested extraction, by the options' names; `videos` may be a SPEC."""
 
     videos: str
-    backbone: str | None
+    backbone: tuple[str, ...]
     output: str | None
     arguments: dict[str, Any]
     weights: str | None
@@ -66,7 +67,7 @@ class ExtractArguments:
         file = self.videos if self.videos.lower().endswith(_SPECS) else None
         if file is not None:
             check_kind(file, EXTRACTION)
-        location_overrides(file, {"backbone": self.backbone, "output": self.output}, self.overrides)
+        location_overrides(file, {"backbone": next(iter(self.backbone), None), "output": self.output}, self.overrides)
         given = [f"{key}={write_value(value)}" for key, value in self._values(file).items()]
         return load_extract_spec(file, [*given, *self.overrides], code=self.code)
 
@@ -83,11 +84,13 @@ class ExtractArguments:
         ]
         if len(asked) > 1:
             raise click.UsageError(f"expected one of --frames, --fps and --all, got {' and '.join(asked)}")
-        names = ("backbone", "output", "weights", "labels", "classes", "clip", "stride", "dtype", "decoder")
+        names = ("output", "weights", "labels", "classes", "clip", "stride", "dtype", "decoder")
         values: dict[str, Any] = {} if file is not None else {"videos": self.videos}
         values |= {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if asked:  # a spec may ask for them in another way
             values |= {"frames": "all" if self.all_frames else self.frames, "fps": self.fps}
+        if self.backbone:
+            values["backbone"] = self.backbone[0] if len(self.backbone) == 1 else list(self.backbone)
         values |= {"size": list(self.size)} if self.size else {}
         values |= {f"arguments.{name}": value for name, value in self.arguments.items()}
         values |= {"thumbnails": True} if self.thumbnails else {}
@@ -102,8 +105,9 @@ _options = option_group(
     click.option(
         "--backbone",
         type=NAME,
+        multiple=True,
         metavar="NAME",
-        help="pooled (built in, without weights), pixels (the images), package.module:function, or onnx:FILE.",
+        help="pooled, pixels, package.module:function, onnx:FILE, or timm:MODEL and its like. Repeatable.",
     ),
     output_option("Folder of the feature table."),
     argument_option,
@@ -177,6 +181,9 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
     Without --frames, --fps or --all, 16 frames of each video are extracted, evenly spaced: every video then has the
     same number of elements, and takes the same time and space, whatever its length.
 
+    With several backbones, videos are decoded once, and each backbone gets a table of its own in OUTPUT/NAME: NAME is
+    pooled, pixels, or what follows the colon.
+
     Videos that cannot be decoded are counted, named, and listed with their reasons in OUTPUT/_videos.
 
     \b
@@ -185,8 +192,10 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
       esv extract extract.yaml --thumbnails
       esv extract s3://bucket/clips.csv --backbone onnx:resnet50.onnx --fps 4 --output s3://bucket/table/
       esv extract clips/ --backbone my_models.vit:make --code my_models --weights vit.pt --output table/
+      esv extract clips/ --backbone timm:resnet50.a1_in1k --weights resnet50.safetensors --output table/
       esv extract clips/ --backbone pooled --thumbnails --output table/ --retry-failed
       esv extract clips/ --backbone pixels --size 224 --frames 8 --output images/
+      esv extract clips/ --backbone pooled --backbone onnx:resnet50.onnx --output tables/
 
     \b
     Exit codes:
@@ -205,5 +214,9 @@ def extract(context: click.Context, request: ExtractArguments, retry_failed: boo
 
     with unit_log(log), extract_progress() as report:
         result = run(spec, report, retry_failed=retry_failed)
-    show_result(result, "rows of features", count="feature_rows", folder=EXTRACTED)
+    tables = [each.output for each in spec.extractions]
+    folder = EXTRACTED if len(tables) == 1 else f"*/{EXTRACTED}"
+    show_result(result, "rows of features", count="feature_rows", folder=folder)
+    for table in tables if len(tables) > 1 else ():
+        click.echo(f"  {printable(table)}")
     context.exit(result.exit_code)

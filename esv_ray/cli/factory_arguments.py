@@ -48,6 +48,6 @@ argument_option = click.option(
     help="Keyword argument of the backbone's function. Repeatable.",
 )
 weights_option = click.option(
-    "--weights", type=LOCATION, metavar="FILE", help="Weights of the module that the backbone's function returns."
+    "--weights", type=LOCATION, metavar="FILE", help="Weights of the backbone: a checkpoint or safetensors file."
 )
 """Options of the commands that take a backbone."""

@@ -50,25 +50,27 @@ def show_extraction(forecast: ExtractionForecast) -> None:
     """Print the forecast of an extraction."""
     checked, sizes, tried, spec = forecast.checked, forecast.sizes, forecast.tried, forecast.spec
     labels = "labels" if checked.found.labelled else "no labels"
+    backbones = ", ".join(f"backbone {printable(table.info.name)}, D = {table.info.dim}" for table in checked.tables)
     click.echo(
         f"{count_of(forecast.videos, 'video')} in {count_of(sizes.files, 'file')}, "
         f"{'' if sizes.looked_at == sizes.files else 'about '}{_bytes(sizes.bytes)}, "
-        f"{count_of(len(checked.plan.units), 'unit')}; backbone {printable(spec.backbone)}, "
-        f"D = {checked.info.dim}, {labels}"
+        f"{count_of(len(checked.units), 'unit')}; {backbones}, {labels}"
     )
-    if checked.planned:
+    if any(table.planned for table in checked.tables):
+        units = len(checked.units) - len(checked.pending)
         click.echo(
-            f"done: {len(checked.failed)} units, {forecast.videos - forecast.videos_left} videos, {forecast.failed} of "
-            f"them failed; left: {len(checked.pending)} units, {forecast.videos_left} videos"
+            f"done: {units} units, {forecast.videos - forecast.videos_left} videos, {forecast.failed} of them failed; "
+            f"left: {len(checked.pending)} units, {forecast.videos_left} videos"
         )
     if not forecast.videos_left:
-        click.echo(f"nothing is left to do: the table is in {printable(spec.output)}")
+        click.echo(f"nothing is left to do: the tables are in {printable(spec.output)}")
     elif tried is None or forecast.seconds is None:
         click.echo(f"tried here   no video of {len(forecast.failures)} could be extracted, so nothing more is known")
     else:
+        elements = " and ".join(f"{each:.4g}" for each in dict.fromkeys(tried.elements))
         most = "" if forecast.most_elements is None else f" (at most {forecast.most_elements})"
         click.echo(
-            f"tried here   {count_of(tried.videos, 'video')}: {tried.elements:.4g} elements each{most}; decoding "
+            f"tried here   {count_of(tried.videos, 'video')}: {elements} elements each{most}; decoding "
             f"{_seconds(tried.decode_s)}, backbone {_seconds(tried.compute_s)} each, on {forecast.actors.device}"
         )
         kind = "create-only" if forecast.create_only else "not create-only"

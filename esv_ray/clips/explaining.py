@@ -18,7 +18,7 @@ from esv_ray.extraction.tables import Extracted, Failed
 from esv_ray.extraction.thumbnails import check_installed
 from esv_ray.extraction.units import videos_of_unit
 from esv_ray.extraction.videos.clip import Clip, clips_checksum
-from esv_ray.extraction.workplace import Workplace
+from esv_ray.extraction.workplace import Target, Workplace
 from esv_ray.input.preprocessing import differing_keys
 from esv_ray.models.bundle import extraction_of as expected_frames
 from esv_ray.models.bundle import load_model
@@ -115,9 +115,10 @@ def _extract(spec: ExtractSpec, backbone: Backbone, clips: Sequence[Clip]) -> li
     Raises:
         DataError: one cannot be decoded.
     """
-    place = Workplace(spec, _plan(spec, backbone, clips), backbone, DecodingThreads(spec.decoder, spec.decoders))
+    target = Target(spec, _plan(spec, backbone, clips), backbone)
+    place = Workplace(spec, (target,), DecodingThreads(spec.decoder, spec.decoders))
     try:
-        outcomes = extract_rows(place, clips, poisoned={}, only=range(len(clips))).outcomes
+        (outcomes,) = extract_rows(place, clips, poisoned={}, only=[range(len(clips))]).outcomes
     finally:
         place.stop()
     ordered = sorted(outcomes, key=lambda outcome: outcome.row)

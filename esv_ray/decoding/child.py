@@ -191,7 +191,7 @@ def _give_frames(link: _Link, video: Video, content: bytes) -> None:
     link.begin()
     order = messages.decode_order(content)
     with suppress(_StoppedError):
-        for frame in video.frames(order.request, start=order.start, end=order.end, resize=order.resize):
+        for frame in video.frames(order.request, start=order.start, end=order.end, resize=order.sizes):
             link.check_wanted()
             height, width, _ = frame.image.shape
             link.send(messages.IMAGE, messages.FRAME.pack(frame.index, frame.time, height, width), frame.image.data)

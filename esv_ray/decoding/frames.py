@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,10 @@ Request = Fps | Evenly | Every | Numbered | At
 """Which frames of a video are wanted."""
 
 
+Interpolation = Literal["bicubic", "bilinear"]
+"""How the pixels of a smaller or larger image are computed; smaller ones are made of all pixels (antialiased)."""
+
+
 @dataclass(frozen=True)
 class Stretch:
     """Resize frames to one size; the aspect ratio may change.
@@ -111,10 +116,12 @@ class Stretch:
     Attributes:
         height: pixels.
         width: pixels.
+        interpolation: between pixels.
     """
 
     height: int
     width: int
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         _check_sides(self.height, self.width)
@@ -127,10 +134,12 @@ class ShortSide:
     Attributes:
         pixels: of the short side.
         crop: height and width of the center, each at most `pixels`; None: the whole frame.
+        interpolation: between pixels.
     """
 
     pixels: int
     crop: tuple[int, int] | None = None
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         _check_sides(self.pixels, *(self.crop or ()))
@@ -143,6 +152,19 @@ class ShortSide:
 
 Resize = Stretch | ShortSide
 """The size of the images of frames."""
+Sizes = Resize | tuple[Resize | None, ...] | None
+"""One size of images, or several at once; None: as a player shows the frames."""
+
+
+def sizes_of(sizes: Sizes) -> tuple[Resize | None, ...]:
+    """Return the sizes in which each frame is given.
+
+    Raises:
+        SpecError: there are none.
+    """
+    if sizes == ():
+        raise SpecError("expected at least one size of images, got none")
+    return sizes if isinstance(sizes, tuple) else (sizes,)
 
 
 def _check_sides(*sides: int) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from esv_ray import machine
 from esv_ray.decoding import messages
-from esv_ray.decoding.frames import Request, Resize, VideoFrame
+from esv_ray.decoding.frames import Request, Sizes, VideoFrame, sizes_of
 from esv_ray.decoding.media_file import Source
 from esv_ray.decoding.process import DecodingProcess, EndedError
 from esv_ray.decoding.protocol import Video, VideoSummary
@@ -104,14 +104,15 @@ class IsolatedVideo:
         return self._summary
 
     def frames(
-        self, request: Request, *, start: float | None = None, end: float | None = None, resize: Resize | None = None
+        self, request: Request, *, start: float | None = None, end: float | None = None, resize: Sizes = None
     ) -> Iterator[VideoFrame]:
         """Yield the requested frames; see `protocol.Video.frames`."""
         span_of(start, end)
+        sizes = sizes_of(resize)
         self._stop()
         self._turn += 1
         self._summary = VideoSummary()
-        return self._frames(self._turn, messages.encode_order(messages.Order(request, start, end, resize)))
+        return self._frames(self._turn, messages.encode_order(messages.Order(request, start, end, sizes)))
 
     def close(self) -> None:
         """Close the video; the process stays for the next one."""

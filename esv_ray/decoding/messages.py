@@ -40,7 +40,7 @@ class Order(NamedTuple):
     request: Request
     start: float | None
     end: float | None
-    resize: Resize | None
+    sizes: tuple[Resize | None, ...]
 
 
 def encode_json(value: object) -> bytes:
@@ -50,13 +50,13 @@ def encode_json(value: object) -> bytes:
 
 def encode_order(order: Order) -> bytes:
     """Return an order as JSON."""
-    return encode_json([_named(order.request), order.start, order.end, _named(order.resize)])
+    return encode_json([_named(order.request), order.start, order.end, [_named(size) for size in order.sizes]])
 
 
 def decode_order(data: bytes) -> Order:
     """Return the order that `encode_order` encoded."""
-    request, start, end, resize = json.loads(data)
-    return Order(_made(request), start, end, None if resize is None else _made(resize))
+    request, start, end, sizes = json.loads(data)
+    return Order(_made(request), start, end, tuple(None if size is None else _made(size) for size in sizes))
 
 
 def encode_summary(summary: VideoSummary) -> bytes:

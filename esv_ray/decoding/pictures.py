@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     import av
+    from av.video.reformatter import VideoReformatter
 
     from esv_ray.decoding.selection import Shown
 
 Image = npt.NDArray[np.uint8]
 """(H, W, 3)."""
+Pictures = tuple[Image, ...]
+"""A frame in each of the sizes that are asked for."""
 
 _MOST_ASPECT = 16  # of a pixel; more is damage
 _SLANT = 0.0175  # tangent of 1 degree, within which ffmpeg rounds an angle
@@ -66,24 +69,25 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
 
 class Images:
-    """Converts the frames of one video; holds the scaler that its frames share."""
+    """Converts the frames of one video; holds the scalers that its frames share."""
 
-    def __init__(self, source: str, resize: Resize | None) -> None:
+    def __init__(self, source: str, sizes: tuple[Resize | None, ...]) -> None:
         """Create the converter.
 
         Args:
             source: name of the video, for errors.
-            resize: size of the images; None: as a player shows the frames.
+            sizes: of the images; None: as a player shows the frames.
         """
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self._source, self._resize = source, resize
-        self._scaler = VideoReformatter()
+        self._source, self._sizes = source, sizes
+        self._scalers = [VideoReformatter() for _ in sizes]  # a scaler is set up for one size at a time
         self._plain = Interpolation.BICUBIC
-        self._fine = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        fine = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        self._fine = {"bicubic": Interpolation.BICUBIC | fine, "bilinear": Interpolation.BILINEAR | fine}
 
-    def image(self, shown: Shown, decoded: Decoded) -> Image:
-        """Return the (H, W, 3) image of a frame.
+    def of(self, shown: Shown, decoded: Decoded) -> Pictures:
+        """Return the (H, W, 3) image of a frame in each size.
 
         Raises:
             DataError: it cannot be converted.
@@ -91,7 +95,8 @@ class Images:
         import av
 
         try:
-            return self._converted(decoded)
+            pairs = zip(self._sizes, self._scalers, strict=True)
+            return tuple(self._converted(decoded, size, scaler) for size, scaler in pairs)
         except (av.FFmpegError, ValueError, MemoryError) as error:
             frame = decoded.frame
             raise DataError(
@@ -100,31 +105,25 @@ class Images:
             ) from error
 
     def bytes_of(self, size: tuple[int, int]) -> int:
-        """Return the bytes of an image, given height and width of coded frames."""
-        height, width = size
-        if isinstance(self._resize, Stretch):
-            height, width = self._resize.height, self._resize.width
-        elif self._resize is not None:
-            short = self._resize.pixels
-            height, width = self._resize.crop or (short, short * max(1, max(size) // max(1, min(size)) + 1))
-        return 3 * height * width
+        """Return the bytes of the images of a frame, given height and width of coded frames."""
+        return sum(3 * height * width for height, width in (_size_of(each, size) for each in self._sizes))
 
-    def _converted(self, decoded: Decoded) -> Image:
+    def _converted(self, decoded: Decoded, resize: Resize | None, scaler: VideoReformatter) -> Image:
         turn = decoded.turn or Turn()
         height, width = shown_size(decoded, Turn())
         crop: tuple[int, int] | None = None
-        if isinstance(self._resize, Stretch):
-            height, width = self._resize.height, self._resize.width
+        if isinstance(resize, Stretch):
+            height, width = resize.height, resize.width
             if turn.transposed:
                 height, width = width, height
-        elif self._resize is not None:
-            least, short = min(height, width), self._resize.pixels
+        elif resize is not None:
+            least, short = min(height, width), resize.pixels
             height, width = (min(MOST_SIDE, (side * short + least // 2) // least) for side in (height, width))
-            crop = self._resize.crop
+            crop = resize.crop
         frame = decoded.frame
         is_scaled = (height, width) != (frame.height, frame.width)
-        how = self._fine if is_scaled else self._plain
-        image = self._scaler.reformat(frame, width, height, "rgb24", interpolation=how, threads=1).to_ndarray()
+        how = self._fine["bicubic" if resize is None else resize.interpolation] if is_scaled else self._plain
+        image = scaler.reformat(frame, width, height, "rgb24", interpolation=how, threads=1).to_ndarray()
         if turn.transposed:
             image = image.transpose(1, 0, 2)
         if turn.left_right:
@@ -135,6 +134,15 @@ class Images:
             top, left = (image.shape[0] - crop[0]) // 2, (image.shape[1] - crop[1]) // 2
             image = image[top : top + crop[0], left : left + crop[1]]
         return cast(Image, np.ascontiguousarray(image))
+
+
+def _size_of(resize: Resize | None, size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of an image, given those of coded frames."""
+    if isinstance(resize, Stretch):
+        return resize.height, resize.width
+    if resize is None:
+        return size
+    return resize.crop or (resize.pixels, resize.pixels * max(1, max(size) // max(1, min(size)) + 1))
 
 
 def shown_size(decoded: Decoded, turn: Turn) -> tuple[int, int]:

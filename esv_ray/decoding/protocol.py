@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from esv_ray.decoding.frames import Request, Resize, VideoFrame
+from esv_ray.decoding.frames import Request, Sizes, VideoFrame
 from esv_ray.errors import count_of
 
 
@@ -70,7 +70,7 @@ class Video(Protocol):
         *,
         start: float | None = None,
         end: float | None = None,
-        resize: Resize | None = None,
+        resize: Sizes = None,
     ) -> Iterator[VideoFrame]:
         """Yield the requested frames in presentation order.
 
@@ -82,7 +82,8 @@ class Video(Protocol):
             start: seconds; frames before are not counted as shown (their `index` is that in the whole file). None: the
                 first frame.
             end: seconds; the frame at this time and later ones are left out. None: to the end of the file.
-            resize: size of the images; None: as a player shows them.
+            resize: size of the images; None: as a player shows them. Of several sizes each frame is given once in each,
+                in their order, and decoded once.
 
         Raises:
             DataError: the file holds no frame in this range, cannot be read, or ends its decoder; one line.

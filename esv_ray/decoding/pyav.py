@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from esv_ray.decoding.container import Container
-from esv_ray.decoding.frames import At, Evenly, Fps, Numbered, Request, Resize, VideoFrame
+from esv_ray.decoding.frames import At, Evenly, Fps, Numbered, Request, Sizes, VideoFrame, sizes_of
 from esv_ray.decoding.media_file import Source
-from esv_ray.decoding.pictures import Decoded, Image, Images
+from esv_ray.decoding.pictures import Decoded, Images, Pictures
 from esv_ray.decoding.protocol import VideoSummary
 from esv_ray.decoding.run import begun
 from esv_ray.decoding.selection import LEAST_TOLERANCE, Shown, Span, evenly, requested, span_of
@@ -80,12 +80,12 @@ class PyAvVideo:
             self._container = None
 
     def frames(
-        self, request: Request, *, start: float | None = None, end: float | None = None, resize: Resize | None = None
+        self, request: Request, *, start: float | None = None, end: float | None = None, resize: Sizes = None
     ) -> Iterator[VideoFrame]:
         """Yield the requested frames; see `protocol.Video.frames`."""
         span = span_of(start, end)._replace(tolerance=self._tolerance)
         self._turn += 1
-        return self._while_current(self._turn, self._frames(request, span, Images(self.source, resize)))
+        return self._while_current(self._turn, self._frames(request, span, Images(self.source, sizes_of(resize))))
 
     def _while_current(self, turn: int, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         """Yield frames until another iteration begins, which reads the same container."""
@@ -98,9 +98,9 @@ class PyAvVideo:
     def _frames(self, request: Request, span: Span, images: Images) -> Iterator[VideoFrame]:
         latest: Fraction | None = None
         try:
-            for shown, image in self._sparse(request, span, images):
+            for shown, made in self._sparse(request, span, images):
                 latest = shown.time
-                yield VideoFrame(shown.index, float(shown.time), image)
+                yield from (VideoFrame(shown.index, float(shown.time), image) for image in made)
             if latest is not None:
                 return
         except SurveyError:  # decode everything in order instead
@@ -109,16 +109,16 @@ class PyAvVideo:
             chosen = self._evenly(request.count, span, images)
         else:
             kept = requested(self._within(span), request, span)
-            chosen = ((shown, images.image(shown, decoded)) for shown, decoded in kept)
+            chosen = ((shown, images.of(shown, decoded)) for shown, decoded in kept)
         given = latest is not None
-        for shown, image in chosen:
+        for shown, made in chosen:
             if latest is None or shown.time > latest:
                 given = True
-                yield VideoFrame(shown.index, float(shown.time), image)
+                yield from (VideoFrame(shown.index, float(shown.time), image) for image in made)
         if not given:
             raise DataError(f"{self.source}: {self._nothing(request, span)}")
 
-    def _sparse(self, request: Request, span: Span, images: Images) -> Iterator[tuple[Shown, Image]]:
+    def _sparse(self, request: Request, span: Span, images: Images) -> Iterator[tuple[Shown, Pictures]]:
         """Yield the requested frames from what little must be decoded for them; none if that is not little.
 
         Raises:
@@ -137,12 +137,12 @@ class PyAvVideo:
         made = self._made(found, parts, images)
         yield from list(made) if isinstance(request, Evenly) else made
 
-    def _made(self, found: Survey, parts: list[Piece], images: Images) -> Iterator[tuple[Shown, Image]]:
+    def _made(self, found: Survey, parts: list[Piece], images: Images) -> Iterator[tuple[Shown, Pictures]]:
         self._pass = run = begun(self._start())
         for rank, decoded in decode_pieces(run.container, found, parts):
             shown = Shown(rank, found.seconds(found.shown[rank]))
             run.count(decoded, shown.time)
-            yield shown, images.image(shown, decoded)
+            yield shown, images.of(shown, decoded)
 
     def _may_be_sparse(self, request: Request, span: Span) -> bool:
         """Return whether reading all packets first may pay."""
@@ -163,7 +163,7 @@ class PyAvVideo:
             self._is_surveyed = True
         return self._survey
 
-    def _evenly(self, count: int, span: Span, images: Images) -> Iterator[tuple[Shown, Image]]:
+    def _evenly(self, count: int, span: Span, images: Images) -> Iterator[tuple[Shown, Pictures]]:
         """Yield evenly spaced frames of a span.
 
         Their number is known from the packets, or by decoding everything; if the packets announce another number than
@@ -182,14 +182,14 @@ class PyAvVideo:
         places = set(evenly(total, count))
         for place, (shown, decoded) in enumerate(self._within(span)):
             if place in places:
-                yield shown, images.image(shown, decoded)
+                yield shown, images.of(shown, decoded)
 
-    def _at_places(self, places: list[int], span: Span, images: Images) -> tuple[list[tuple[Shown, Image]], int]:
+    def _at_places(self, places: list[int], span: Span, images: Images) -> tuple[list[tuple[Shown, Pictures]], int]:
         """Return the frames with some numbers within a span, and how many frames the span has."""
         wanted, held, total = set(places), [], 0
         for shown, decoded in self._within(span):
             if total in wanted:
-                held.append((shown, images.image(shown, decoded)))
+                held.append((shown, images.of(shown, decoded)))
             total += 1
         return held, total
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,36 +38,44 @@ class Batch:
         return self.images if self.images.ndim == 4 else self.images[:, self.images.shape[1] // 2]
 
 
-def batches(frames: Iterable[VideoFrame], *, clip: int, stride: int, size: int) -> Iterator[Batch]:
-    """Yield the elements of a video in batches.
+class Batches:
+    """Collects the frames of a video, in order, into batches of elements."""
 
-    Args:
-        frames: of one video, in order, of one size.
-        clip: k, frames of an element; 1: an element is a frame.
-        stride: frames from the start of an element to the start of the next.
-        size: frames of a batch; of clips at least one is in it.
-    """
-    window: list[VideoFrame] = []
-    elements: list[list[VideoFrame]] = []
-    most = max(1, size // clip)
-    for number, frame in enumerate(frames):
-        window.append(frame)
-        del window[:-clip]
-        first = number - clip + 1
-        if first >= 0 and first % stride == 0:
-            elements.append(list(window))
-        if len(elements) == most:
-            yield _batch(elements)
-            elements = []
-    if elements:
-        yield _batch(elements)
+    def __init__(self, *, clip: int, stride: int, size: int) -> None:
+        """Start a video.
+
+        Args:
+            clip: k, frames of an element; 1: an element is a frame.
+            stride: frames from the start of an element to the start of the next.
+            size: frames of a batch; of clips at least one is in it.
+        """
+        self._clip, self._stride, self._most = clip, stride, max(1, size // clip)
+        self._window: list[VideoFrame] = []
+        self._elements: list[list[VideoFrame]] = []
+        self._frames = 0
+
+    def add(self, frame: VideoFrame) -> Batch | None:
+        """Take the next frame; return a batch if it is full."""
+        self._window.append(frame)
+        del self._window[: -self._clip]
+        self._frames += 1
+        first = self._frames - self._clip
+        if first >= 0 and first % self._stride == 0:
+            self._elements.append(list(self._window))
+        return self.rest() if len(self._elements) == self._most else None
+
+    def rest(self) -> Batch | None:
+        """Return the elements that are in no batch yet; None if there are none."""
+        elements, self._elements = self._elements, []
+        return _batch(elements) if elements else None
 
 
 def _batch(elements: list[list[VideoFrame]]) -> Batch:
     middle = [element[len(element) // 2] for element in elements]
-    images = np.stack([np.stack([frame.image for frame in element]) for element in elements])
+    images = np.stack([frame.image for element in elements for frame in element])
+    clip = len(elements[0])
     return Batch(
-        images[:, 0] if images.shape[1] == 1 else images,
+        images if clip == 1 else images.reshape(len(elements), clip, *images.shape[1:]),
         np.array([frame.index for frame in middle], np.int64),
         np.array([frame.time for frame in middle], np.float64),
     )

@@ -1,4 +1,4 @@
-"""Decoding and the backbone at the same time: threads decode videos into a bounded queue, which one thread empties.
+"""Decoding and backbones at the same time: threads decode videos into a bounded queue, which one thread empties.
 
 Decoded frames never leave the process. The queue holds few batches, so that memory does not depend on the length of
 videos, and a thread that is ahead of the backbone waits.
@@ -6,9 +6,10 @@ videos, and a thread that is ahead of the backbone waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import cycle
 from queue import Empty, Full, Queue
 from threading import Event
 from time import perf_counter
@@ -17,14 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esv_ray.decoding import Decoder, Evenly, Every, Fps, Request, VideoSummary
+from esv_ray.decoding import Decoder, Evenly, Every, Fps, Request, Resize, Video, VideoSummary
 from esv_ray.errors import DataError, JobError, SpecError, StorageError, one_line
 from esv_ray.extraction.backbones.backbone import Features
-from esv_ray.extraction.elements import Batch, batches, nearly_repeated
+from esv_ray.extraction.elements import Batch, Batches, nearly_repeated
 from esv_ray.extraction.tables import Extracted, Failed
 from esv_ray.extraction.thumbnails import thumbnails
 from esv_ray.extraction.videos.clip import Clip
-from esv_ray.extraction.workplace import Workplace
+from esv_ray.extraction.workplace import Target, Workplace
 from esv_ray.spec_extract import FRAMES, ExtractSpec
 
 _QUEUED = 2  # batches that wait, for each thread that decodes
@@ -39,14 +40,21 @@ class Pieces(NamedTuple):
     """Computed outcomes of videos.
 
     Attributes:
-        outcomes: one for each video that was asked for.
+        outcomes: for each table, one for each video that was asked for.
         decode_s: seconds that the decoding threads worked, divided by their number.
-        compute_s: seconds of the backbone.
+        compute_s: seconds of the backbones.
     """
 
-    outcomes: list[Extracted | Failed]
+    outcomes: tuple[list[Extracted | Failed], ...]
     decode_s: float
     compute_s: float
+
+
+class _Full(NamedTuple):
+    """A batch of a video, for one of the tables."""
+
+    target: int
+    batch: Batch
 
 
 class _End(NamedTuple):
@@ -57,9 +65,13 @@ class _End(NamedTuple):
     seconds: float
 
 
+_Piece = _Full | _End | BaseException
+"""What a decoding thread hands on."""
+
+
 @dataclass
 class _Collected:
-    """What came of a video so far."""
+    """What came of a video for a table so far."""
 
     features: list[npt.NDArray[Any]] = field(default_factory=list)
     batches: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = field(default_factory=list)
@@ -81,32 +93,34 @@ def extract_rows(
     clips: Sequence[Clip],
     *,
     poisoned: Mapping[int, str],
-    only: Sequence[int],
+    only: Sequence[Collection[int]],
     compute: Executor | None = None,
 ) -> Pieces:
-    """Extract videos of a unit.
+    """Extract videos of a unit; each is decoded once.
 
     Args:
-        place: the backbone and the decoders.
+        place: the backbones and the decoders.
         clips: all videos of the unit.
         poisoned: videos that fail, and why.
-        only: the videos to extract.
-        compute: runs the backbone on one thread; None: the calling thread.
+        only: the videos to extract, for each table.
+        compute: runs the backbones on one thread; None: the calling thread.
 
     Raises:
         JobError: the actor stops.
         StorageError: the storage does not answer; later it may.
-        Exception: whatever the backbone raises.
+        Exception: whatever a backbone raises.
     """
-    to_do = [row for row in only if row not in poisoned]
-    outcomes: list[Extracted | Failed] = [Failed(row, poisoned[row]) for row in only if row in poisoned]
+    outcomes: tuple[list[Extracted | Failed], ...]
+    outcomes = tuple([Failed(row, poisoned[row]) for row in rows if row in poisoned] for rows in only)
+    to_do = sorted({row for rows in only for row in rows if row not in poisoned})
+    targets = {row: [number for number, rows in enumerate(only) if row in rows] for row in to_do}
     given_up = Event()
-    queue: Queue[tuple[int, Batch | _End | BaseException]] = Queue(_QUEUED * place.decoders.count)
+    queue: Queue[tuple[int, _Piece]] = Queue(_QUEUED * place.decoders.count)
 
     def decode(row: int) -> None:
         """Queue a video for the decoding threads."""
 
-        def put(piece: Batch | _End | BaseException) -> None:
+        def put(piece: _Piece) -> None:
             while not (given_up.is_set() or place.stopped.is_set()):
                 try:
                     queue.put((row, piece), timeout=_POLL_S)
@@ -117,12 +131,12 @@ def extract_rows(
 
         def run(decoder: Decoder) -> None:
             if not given_up.is_set():
-                _decode(place, decoder, clips[row], put)
+                _decode(place, decoder, clips[row], put, targets[row])
 
         place.decoders.submit(run)
 
     decode_s = compute_s = 0.0
-    collected = {row: _Collected() for row in to_do}
+    collected = {(row, number): _Collected() for row in to_do for number in targets[row]}
     try:
         for row in to_do:
             decode(row)
@@ -132,21 +146,20 @@ def extract_rows(
             if isinstance(piece, BaseException):
                 raise piece
             if isinstance(piece, _End):
-                outcomes.append(_outcome(row, collected.pop(row), piece))
+                for number in targets[row]:
+                    outcomes[number].append(_outcome(row, collected.pop((row, number)), piece))
                 decode_s += piece.seconds
                 remaining -= 1
                 continue
             begun = perf_counter()
-            _add(place, collected[row], piece, compute)
+            _add(place, place.targets[piece.target], collected[row, piece.target], piece.batch, compute)
             compute_s += perf_counter() - begun
     finally:
         given_up.set()
     return Pieces(outcomes, decode_s / place.decoders.count, compute_s)
 
 
-def _next(
-    place: Workplace, queue: Queue[tuple[int, Batch | _End | BaseException]]
-) -> tuple[int, Batch | _End | BaseException]:
+def _next(place: Workplace, queue: Queue[tuple[int, _Piece]]) -> tuple[int, _Piece]:
     """Wait for the next piece. A decoder that hangs is ended by its own clock, so waiting is progress."""
     while True:
         if place.stopped.is_set():
@@ -160,22 +173,17 @@ def _next(
 
 
 def _decode(
-    place: Workplace, decoder: Decoder, clip: Clip, put: Callable[[Batch | _End | BaseException], None]
+    place: Workplace, decoder: Decoder, clip: Clip, put: Callable[[_Piece], None], targets: Sequence[int]
 ) -> None:
-    """Decode a video, and hand on its batches and its end."""
-    spec = place.spec
+    """Decode a video, and hand on its batches for some tables and its end."""
     begun, waited = perf_counter(), 0.0
     summary, reason = VideoSummary(), None
     try:
         with decoder.open(clip.path) as video:
-            frames = video.frames(
-                request_of(spec), start=clip.start, end=clip.end, resize=place.backbone.info.preprocessing.resize
-            )
-            size = spec.compute.batch
             try:
-                for batch in batches(frames, clip=spec.clip, stride=spec.stride, size=size):
+                for full in _batches(place, video, clip, targets):
                     waiting = perf_counter()
-                    put(batch)
+                    put(full)
                     waited += perf_counter() - waiting
             finally:
                 summary = video.summary()
@@ -194,18 +202,40 @@ def _decode(
     put(_End(summary, reason, perf_counter() - begun - waited))
 
 
-def _add(place: Workplace, to: _Collected, batch: Batch, compute: Executor | None) -> None:
+def _batches(place: Workplace, video: Video, clip: Clip, targets: Sequence[int]) -> Iterator[_Full]:
+    """Yield the batches of a video for some tables; frames are resized once for tables with images of one size."""
+    of_size: dict[Resize, list[int]] = {}
+    for number in targets:
+        of_size.setdefault(place.targets[number].backbone.info.preprocessing.resize, []).append(number)
+    specs = {number: place.targets[number].spec for number in targets}
+    batches = {
+        number: Batches(clip=spec.clip, stride=spec.stride, size=spec.compute.batch) for number, spec in specs.items()
+    }
+    frames = video.frames(request_of(place.spec), start=clip.start, end=clip.end, resize=tuple(of_size))
+    for frame, takers in zip(frames, cycle(of_size.values()), strict=False):
+        for number in takers:
+            batch = batches[number].add(frame)
+            if batch is not None:
+                yield _Full(number, batch)
+    for number in targets:
+        batch = batches[number].rest()
+        if batch is not None:
+            yield _Full(number, batch)
+
+
+def _add(place: Workplace, target: Target, to: _Collected, batch: Batch, compute: Executor | None) -> None:
     """Encode a batch, unless the video has failed already."""
     if to.failure is not None:
         return
 
     def encode() -> Features:
-        return place.backbone.encode(batch.images)
+        return target.backbone.encode(batch.images)
 
+    info = target.backbone.info
     values = encode() if compute is None else compute.submit(encode).result()
     place.heartbeat.beat()
     with np.errstate(over="ignore"):  # reported below
-        features = values.astype(place.backbone.info.dtype(place.spec.dtype), copy=False)
+        features = values.astype(info.dtype(target.spec.dtype), copy=False)
     if not np.isfinite(features).all():
         beyond = bool(np.isfinite(values).all())
         to.failure = (
@@ -213,7 +243,7 @@ def _add(place: Workplace, to: _Collected, batch: Batch, compute: Executor | Non
         )
         return
     to.size += features.nbytes
-    most = MOST_BYTES if place.backbone.info.shape is None else MOST_IMAGE_BYTES
+    most = MOST_BYTES if info.shape is None else MOST_IMAGE_BYTES
     if to.size > most:
         to.failure = f"features of more than {most} bytes; ask for fewer frames, or cut it with start and end"
         to.features.clear()

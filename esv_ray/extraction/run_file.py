@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from esv_ray import storage
-from esv_ray.errors import DataError
+from esv_ray.errors import DataError, short_text
 from esv_ray.extraction.units import VideoUnit, units_of
 from esv_ray.extraction.videos.clip import clips_checksum, read_clips
+from esv_ray.extraction.videos.columns import schema_of
 from esv_ray.output.layout import EXTRACTED, FEATURES, THUMBNAILS
 from esv_ray.output.plan_file import PlanFile
 from esv_ray.spec import fingerprint
@@ -38,6 +39,7 @@ class Written(BaseModel):
         unit: videos of a unit.
         labelled: whether any video has a label.
         names: of the classes by id, if labels are names.
+        further: Arrow types of the further columns of the list, by name (`videos.columns`).
         checksum: of the rest.
     """
 
@@ -54,6 +56,7 @@ class Written(BaseModel):
     unit: Annotated[StrictInt, Field(ge=1)]
     labelled: bool
     names: list[str] | None = None
+    further: dict[str, str] = Field(default_factory=dict)
     checksum: str = ""
 
 
@@ -105,7 +108,11 @@ def plan_of(output: str, written: Written) -> ExtractionPlan:
         DataError: the file is missing or has other content.
     """
     url = clips_url(output, written.clips)
-    clips = read_clips(storage.read_bytes(url, _DOING), url)
+    try:
+        further = schema_of(written.further)
+    except ValueError as error:
+        raise DataError(f"{output}: expected types of columns in run.json, got: {short_text(error)}") from None
+    clips = read_clips(storage.read_bytes(url, _DOING), url, further)
     if clips_checksum(clips) != written.clips or len(clips) != written.videos:
         raise DataError(f"{url}: expected the videos of this extraction, got others; put the file back, or start again")
     return ExtractionPlan(written, units_of(clips, written.clips, written.unit))

@@ -14,6 +14,7 @@ import pyarrow as pa
 from esv_ray.decoding import VideoSummary
 from esv_ray.extraction.backbones.backbone import BackboneInfo
 from esv_ray.extraction.videos.clip import Clip
+from esv_ray.extraction.videos.columns import further_arrays, schema_of
 from esv_ray.input.images import shape_metadata
 from esv_ray.input.parquet.footers import PREPROCESSING
 from esv_ray.input.sources.table_writer import GROUP_BYTES
@@ -61,13 +62,16 @@ THUMBNAILS_SCHEMA = pa.schema(
 )
 
 
-def schemas_of(info: BackboneInfo, dtype: str, *, labelled: bool) -> Mapping[str, pa.Schema]:
+def schemas_of(
+    info: BackboneInfo, dtype: str, *, labelled: bool, further: Mapping[str, str]
+) -> Mapping[str, pa.Schema]:
     """Return the schemas of the tables by their folders.
 
     Args:
         info: of the backbone.
         dtype: of features that are vectors.
         labelled: whether any video has a label.
+        further: types of further columns of the list (`videos.columns`), which the features get.
     """
     number = pa.from_numpy_dtype(np.dtype(info.dtype(dtype)))
     shape = None if info.shape is None else shape_metadata(info.shape)
@@ -79,6 +83,7 @@ def schemas_of(info: BackboneInfo, dtype: str, *, labelled: bool) -> Mapping[str
             pa.field("frame_index", pa.list_(pa.int32())),
             pa.field("frame_time", pa.list_(pa.float64())),
             pa.field("repeated", pa.list_(pa.bool_())),
+            *schema_of(further),
         ]
     )
     return {EXTRACTED: _VIDEOS, FEATURES: features, THUMBNAILS: THUMBNAILS_SCHEMA}
@@ -122,6 +127,7 @@ def unit_tables(
     schemas: Mapping[str, pa.Schema],
     folders: Sequence[str],
     info: Mapping[str, Any],
+    further: Mapping[str, str],
 ) -> UnitTables:
     """Return the tables of a unit, or of some of its videos.
 
@@ -131,12 +137,13 @@ def unit_tables(
         schemas: of `schemas_of`.
         folders: of the tables that are asked for.
         info: what the metadata of the features says.
+        further: types of further columns of the list.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.row)
     done = [outcome for outcome in ordered if isinstance(outcome, Extracted)]
     tables = {
         EXTRACTED: _videos_table(clips, ordered),
-        FEATURES: UnitTable(_features_table(clips, done, schemas[FEATURES]), _rows(done)),
+        FEATURES: UnitTable(_features_table(clips, done, schemas[FEATURES], further), _rows(done)),
     }
     if THUMBNAILS in folders:
         tables[THUMBNAILS] = _thumbnails_table(clips, done)
@@ -183,7 +190,9 @@ def _videos_table(clips: Sequence[Clip], outcomes: Sequence[Extracted | Failed])
     return UnitTable(pa.Table.from_pylist(rows, schema=_VIDEOS), _rows(outcomes))
 
 
-def _features_table(clips: Sequence[Clip], done: Sequence[Extracted], schema: pa.Schema) -> pa.Table:
+def _features_table(
+    clips: Sequence[Clip], done: Sequence[Extracted], schema: pa.Schema, further: Mapping[str, str]
+) -> pa.Table:
     if not done:
         return schema.empty_table()
     offsets = pa.array(np.concatenate([[0], np.cumsum([len(each.index) for each in done])]).astype(np.int32))
@@ -202,6 +211,7 @@ def _features_table(clips: Sequence[Clip], done: Sequence[Extracted], schema: pa
         "frame_index": lists([each.index.astype(np.int32) for each in done], "frame_index"),
         "frame_time": lists([each.time for each in done], "frame_time"),
         "repeated": lists([each.repeated for each in done], "repeated"),
+        **further_arrays((clips[each.row] for each in done), further),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 

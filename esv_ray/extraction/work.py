@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from esv_ray.core.threads import torch_settings
 from esv_ray.errors import JobError
 from esv_ray.extraction.planning import PlannedExtraction, mark_finished, plan_extraction, private_locations
-from esv_ray.extraction.run_file import commit_run, read_run
-from esv_ray.extraction.unit import run_unit
+from esv_ray.extraction.run_file import ExtractionPlan, commit_run, read_run
+from esv_ray.extraction.unit import counts_of, run_unit
 from esv_ray.extraction.units import VideoUnit
 from esv_ray.extraction.workplace import OpenWorkplace
 from esv_ray.job.driver import run_work
 from esv_ray.job.progress import Report
 from esv_ray.job.result import JobResult
 from esv_ray.job.work import Finished, RowCounts, RunUnit
-from esv_ray.output.finish import finish_units
+from esv_ray.output.committed import failed_rows
+from esv_ray.output.finish import JobCounts, finish_units
 from esv_ray.output.layout import EXTRACTION_FOLDERS
 from esv_ray.spec import ClusterSpec
 from esv_ray.spec_extract import ExtractSpec
@@ -35,7 +36,7 @@ class ExtractionWorkPlan:
     @property
     def units(self) -> Sequence[VideoUnit]:
         """All units."""
-        return self.planned.plan.units
+        return self.planned.units
 
     @property
     def pending(self) -> Sequence[VideoUnit]:
@@ -50,7 +51,7 @@ class ExtractionWorkPlan:
     @property
     def open_workplace(self) -> OpenWorkplace:
         """Function that opens an actor's workplace."""
-        return OpenWorkplace(self.planned.spec, self.planned.plan.written)
+        return OpenWorkplace(self.planned.spec, tuple(plan.written for plan in self.planned.plans))
 
     @property
     def run_unit(self) -> RunUnit:
@@ -58,20 +59,40 @@ class ExtractionWorkPlan:
         return run_unit
 
     def finish(self, expected: Collection[str]) -> Finished:
-        """Count committed videos, and write _SUCCESS if all units are committed."""
-        output, plan = self.planned.spec.output, self.planned.plan
-        if read_run(output) is None:  # the whole output was removed meanwhile: the next run resumes
-            commit_run(output, plan.written)
-        stored = read_run(output)
-        if stored is None or (stored.keys, stored.clips) != (plan.written.keys, plan.written.clips):
-            raise JobError(
-                f"{output}: another extraction has replaced run.json; two cannot share an output: choose a different "
-                "--out for one of them, and move this one's tables away"
-            )
-        ended = finish_units(output, plan, expected, folders=EXTRACTION_FOLDERS)
-        if ended.finished:
-            mark_finished(output)
-        return Finished(RowCounts(**ended.counts.outcomes), ended.failed, ended.missing, "", ended.finished)
+        """Count committed videos, and write _SUCCESS of each table all of whose units are committed."""
+        spec, plans = self.planned.spec, self.planned.plans
+        pairs = list(zip(spec.extractions, plans, strict=True))
+        ended = [_finish(table.output, plan, expected) for table, plan in pairs]
+        if len(ended) == 1:
+            (one,) = ended
+            return Finished(RowCounts(**one.counts.outcomes), one.failed, one.missing, "", one.finished)
+        rows: dict[int, set[int]] = {}  # failed ones of each unit that all tables have
+        by_table = [failed_rows(table.output, plan, EXTRACTION_FOLDERS) for table, plan in pairs]
+        for unit in plans[0].units:
+            if all(unit.index in failed for failed in by_table):
+                rows[unit.index] = {row for failed in by_table for row in failed[unit.index]}
+        videos = sum(plans[0].units[index].rows for index in rows)
+        failed = [(index, row) for index, found in rows.items() for row in found]
+        counts = counts_of(videos, failed, [each.counts for each in ended])
+        first = dict(pair for each in reversed(ended) for pair in each.failed)
+        missing = dict.fromkeys(name for each in ended for name in each.missing)
+        return Finished(counts, tuple(first.items()), tuple(missing), "", all(each.finished for each in ended))
+
+
+def _finish(output: str, plan: ExtractionPlan, expected: Collection[str]) -> JobCounts:
+    """Count the committed videos of a table, and write its _SUCCESS if all units are committed."""
+    if read_run(output) is None:  # the whole output was removed meanwhile: the next run resumes
+        commit_run(output, plan.written)
+    stored = read_run(output)
+    if stored is None or (stored.keys, stored.clips) != (plan.written.keys, plan.written.clips):
+        raise JobError(
+            f"{output}: another extraction has replaced run.json; two cannot share an output: choose a different --out "
+            "for one of them, and move this one's tables away"
+        )
+    ended = finish_units(output, plan, expected, folders=EXTRACTION_FOLDERS)
+    if ended.finished:
+        mark_finished(output)
+    return ended
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an actor holds for all units of an extraction: the backbone, and threads that decode."""
+"""What an actor holds for all units of an extraction: the backbones, and threads that decode."""
 
 from __future__ import annotations
 
@@ -18,21 +18,34 @@ from esv_ray.spec_extract import ExtractSpec
 
 
 @dataclass(frozen=True, eq=False)
+class Target:
+    """A table that an actor writes.
+
+    Attributes:
+        spec: the extraction of one backbone.
+        plan: of its table, without the units.
+        backbone: on its device.
+    """
+
+    spec: ExtractSpec
+    plan: ExtractionPlan
+    backbone: Backbone
+
+
+@dataclass(frozen=True, eq=False)
 class Workplace:
     """What an actor holds for all of its units.
 
     Attributes:
         spec: the extraction.
-        plan: of its output, without the units.
-        backbone: on its device.
+        targets: its tables, one for each backbone.
         decoders: decode videos.
         stopped: set when the actor is to stop.
         heartbeat: counts batches.
     """
 
     spec: ExtractSpec
-    plan: ExtractionPlan
-    backbone: Backbone
+    targets: tuple[Target, ...]
     decoders: DecodingThreads
     stopped: Event = field(default_factory=Event)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
@@ -49,27 +62,32 @@ class OpenWorkplace:
 
     Attributes:
         spec: the extraction.
-        written: run.json.
+        written: run.json of each table.
     """
 
     spec: ExtractSpec
-    written: Written
+    written: tuple[Written, ...]
 
     def __call__(self, device: str) -> Workplace:
-        """Load the backbone on a torch device, and set torch's threads in this process.
+        """Load the backbones on a torch device, and set torch's threads in this process.
 
         Raises:
-            JobError: the backbone changed since the extraction was planned.
-            ModelError: it cannot be loaded here.
+            JobError: a backbone changed since the extraction was planned.
+            ModelError: one cannot be loaded here.
         """
         torch.set_num_threads(self.spec.compute.threads)
-        backbone = open_backbone(self.spec, device)
-        planned: dict[str, Any] = self.written.backbone
-        if backbone.info.asdict() != planned:
-            differ = sorted(key for key in planned if backbone.info.asdict().get(key) != planned[key])
-            raise JobError(
-                f"backbone {self.spec.backbone}: changed since the extraction was planned ({', '.join(differ)}); put "
-                "it back or use a new output"
-            )
-        decoders = DecodingThreads(self.spec.decoder, self.spec.decoders)
-        return Workplace(self.spec, ExtractionPlan(self.written, ()), backbone, decoders)
+        pairs = zip(self.spec.extractions, self.written, strict=True)
+        targets = tuple(_target(spec, written, device) for spec, written in pairs)
+        return Workplace(self.spec, targets, DecodingThreads(self.spec.decoder, self.spec.decoders))
+
+
+def _target(spec: ExtractSpec, written: Written, device: str) -> Target:
+    backbone = open_backbone(spec, device)
+    planned: dict[str, Any] = written.backbone
+    if backbone.info.asdict() != planned:
+        differ = sorted(key for key in planned if backbone.info.asdict().get(key) != planned[key])
+        raise JobError(
+            f"backbone {spec.backbone}: changed since the extraction was planned ({', '.join(differ)}); put it back or "
+            "use a new output"
+        )
+    return Target(spec, ExtractionPlan(written, ()), backbone)

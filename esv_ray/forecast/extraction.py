@@ -19,10 +19,9 @@ from esv_ray.errors import DataError, StorageError, count_of
 from esv_ray.extraction.backbones.opening import open_backbone
 from esv_ray.extraction.pipeline import extract_rows
 from esv_ray.extraction.planning import CheckedExtraction, check_extraction, private_locations
-from esv_ray.extraction.run_file import ExtractionPlan
 from esv_ray.extraction.tables import Extracted, Failed
 from esv_ray.extraction.videos.clip import Clip
-from esv_ray.extraction.workplace import Workplace
+from esv_ray.extraction.workplace import Target, Workplace
 from esv_ray.forecast.actors import actors_of
 from esv_ray.forecast.forecast import START_S
 from esv_ray.forecast.records import Actors
@@ -42,14 +41,14 @@ class Tried:
 
     Attributes:
         videos: number of those that did not fail.
-        elements: mean number of elements of such a video.
-        bytes: mean bytes of its features and thumbnails.
+        elements: mean number of elements of such a video, in each table.
+        bytes: mean bytes of its features and thumbnails, in all tables.
         decode_s: mean seconds of one thread that decodes a video.
-        compute_s: mean seconds of the backbone for a video.
+        compute_s: mean seconds of the backbones for a video.
     """
 
     videos: int
-    elements: float
+    elements: tuple[float, ...]
     bytes: float
     decode_s: float
     compute_s: float
@@ -80,7 +79,7 @@ class ExtractionForecast:
 
     Attributes:
         spec: the extraction.
-        checked: its plan, and how far it is.
+        checked: its plans, and how far it is.
         sizes: of the files.
         tried: None if nothing is left, or no video that was tried could be extracted.
         failures: why videos failed that were tried.
@@ -101,7 +100,7 @@ class ExtractionForecast:
     @property
     def videos(self) -> int:
         """Number of videos."""
-        return self.checked.plan.written.videos
+        return self.checked.tables[0].plan.written.videos
 
     @property
     def videos_left(self) -> int:
@@ -115,11 +114,11 @@ class ExtractionForecast:
 
     @property
     def most_elements(self) -> int | None:
-        """Most elements of a video; None: as many as it has frames, or at a rate."""
+        """Most elements of a video in a table; None: as many as it has frames, or at a rate."""
         if self.spec.fps is not None or self.spec.frames == "all":
             return None
         frames = FRAMES if self.spec.frames is None else self.spec.frames
-        return max(0, (frames - self.spec.clip) // self.spec.stride + 1)
+        return max(max(0, (frames - each.clip) // each.stride + 1) for each in self.spec.extractions)
 
     @property
     def written_bytes(self) -> float | None:
@@ -136,8 +135,10 @@ class ExtractionForecast:
         if self.failures:
             tried = count_of(len(self.failures) + (self.tried.videos if self.tried else 0), "video")
             lines.append(f"{len(self.failures)} of {tried} tried failed: {self.failures[0]}")
-        if self.most_elements == 0:
-            lines.append(f"no element: a clip of {self.spec.clip} frames is longer than the frames that are taken")
+        frames = FRAMES if self.spec.frames is None else self.spec.frames
+        long = [each.clip for each in self.spec.extractions if frames != "all" and each.clip > frames]
+        if self.spec.fps is None:
+            lines += [f"no element: a clip of {clip} frames is longer than the frames that are taken" for clip in long]
         lines += about_store(self.spec.output, self.create_only)
         return [*lines, *about_actors(self.spec.cluster, self.actors, len(self.checked.pending))]
 
@@ -161,7 +162,7 @@ def forecast_extraction(spec: ExtractSpec, *, actors: int | None = None) -> Extr
     workers = actors_of(spec.cluster, spec.compute.threads, len(checked.pending), local=local)
     left = [clip for unit in checked.pending for clip in unit.clips]
     create_only = storage.creates_only(spec.output) if left else None
-    tried, failures = _try(spec, checked.plan, [left[place] for place in evenly(len(left), _TRIED)], workers.device)
+    tried, failures = _try(checked, [left[place] for place in evenly(len(left), _TRIED)], workers.device)
     sizes = _sizes([*dict.fromkeys(clip.path for clip in checked.found.clips)])
     seconds = 0.0 if not left else None if tried is None else _seconds(spec, tried, workers, checked)
     return ExtractionForecast(spec, checked, sizes, tried, failures, workers, seconds, create_only)
@@ -185,15 +186,15 @@ def _sizes(paths: Sequence[str]) -> FileSizes:
     return FileSizes(len(paths), len(chosen), len(missing), next(iter(missing), ""), mean * len(paths))
 
 
-def _try(
-    spec: ExtractSpec, plan: ExtractionPlan, clips: Sequence[Clip], device: str
-) -> tuple[Tried | None, tuple[str, ...]]:
+def _try(checked: CheckedExtraction, clips: Sequence[Clip], device: str) -> tuple[Tried | None, tuple[str, ...]]:
     """Extract some videos as an actor does, one after another; the first is decoded twice, since a process starts."""
     if not clips:
         return None, ()
+    spec = checked.spec
     with torch_settings():
         torch.set_num_threads(spec.compute.threads)
-        place = Workplace(spec, plan, open_backbone(spec, device), DecodingThreads(spec.decoder, spec.decoders))
+        targets = tuple(Target(each.spec, each.plan, open_backbone(each.spec, device)) for each in checked.tables)
+        place = Workplace(spec, targets, DecodingThreads(spec.decoder, spec.decoders))
         try:
             return _tried(place, clips)
         finally:
@@ -202,17 +203,19 @@ def _try(
 
 def _tried(place: Workplace, clips: Sequence[Clip]) -> tuple[Tried | None, tuple[str, ...]]:
     begun = perf_counter()
-    extract_rows(place, clips, poisoned={}, only=[0])
-    done: list[Extracted] = []
+    several = len(place.targets)
+    extract_rows(place, clips, poisoned={}, only=[[0]] * several)
+    done: list[list[Extracted]] = []
     failures: list[str] = []
     decode_s = compute_s = 0.0
     for row in range(len(clips)):
-        pieces = extract_rows(place, clips, poisoned={}, only=[row])
-        (outcome,) = pieces.outcomes
-        if isinstance(outcome, Failed):
-            failures.append(outcome.reason)
+        pieces = extract_rows(place, clips, poisoned={}, only=[[row]] * several)
+        outcomes = [outcome for (outcome,) in pieces.outcomes]
+        failed = [outcome.reason for outcome in outcomes if isinstance(outcome, Failed)]
+        if failed:
+            failures.append(failed[0])
         else:
-            done.append(outcome)
+            done.append([outcome for outcome in outcomes if isinstance(outcome, Extracted)])
             decode_s += pieces.decode_s * place.decoders.count  # of the one thread that had the video
             compute_s += pieces.compute_s
         if perf_counter() - begun > _TRY_S:
@@ -220,9 +223,9 @@ def _tried(place: Workplace, clips: Sequence[Clip]) -> tuple[Tried | None, tuple
     if not done:
         return None, tuple(failures)
     count = len(done)
-    size = sum(each.features.nbytes + sum(map(len, each.thumbnails)) for each in done)
-    elements = sum(len(each.index) for each in done)
-    return Tried(count, elements / count, size / count, decode_s / count, compute_s / count), tuple(failures)
+    size = sum(each.features.nbytes + sum(map(len, each.thumbnails)) for tables in done for each in tables)
+    elements = tuple(sum(len(each.index) for each in table) / count for table in zip(*done, strict=True))
+    return Tried(count, elements, size / count, decode_s / count, compute_s / count), tuple(failures)
 
 
 def _seconds(spec: ExtractSpec, tried: Tried, actors: Actors, checked: CheckedExtraction) -> float:
@@ -243,22 +246,22 @@ def as_json(forecast: ExtractionForecast) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "videos": forecast.spec.videos,
-        "backbone": forecast.spec.backbone,
+        "backbones": [table.spec.backbone for table in checked.tables],
         "output": forecast.spec.output,
         "input": {
             "videos": forecast.videos,
-            "units": len(checked.plan.units),
+            "units": len(checked.units),
             "labels": checked.found.labelled,
             "files": sizes.files,
             "files_looked_at": sizes.looked_at,
             "files_missing": sizes.missing,
             "bytes": round(sizes.bytes),
-            "feature_dim": checked.info.dim,
+            "feature_dims": [table.info.dim for table in checked.tables],
             "most_elements": forecast.most_elements,
         },
         "done": {
-            "planned": checked.planned,
-            "units": len(checked.failed),
+            "planned": any(table.planned for table in checked.tables),
+            "units": len(checked.units) - len(checked.pending),
             "videos": forecast.videos - forecast.videos_left,
             "failed": forecast.failed,
             "units_left": len(checked.pending),
@@ -267,7 +270,7 @@ def as_json(forecast: ExtractionForecast) -> dict[str, Any]:
         "tried": {
             "videos": 0 if tried is None else tried.videos,
             "failures": list(forecast.failures),
-            "elements": None if tried is None else tried.elements,
+            "elements": None if tried is None else list(tried.elements),
             "decode_s": None if tried is None else tried.decode_s,
             "compute_s": None if tried is None else tried.compute_s,
         },

@@ -15,6 +15,8 @@ INCOMPLETE = "import-incomplete.json"
 """Marks a folder into which `esv import features` has not yet written all videos."""
 UNFINISHED = "extraction-incomplete.json"
 """Marks a folder into which `esv extract` has not yet written all videos."""
+SEVERAL = "extraction-tables.json"
+"""Marks a folder in which `esv extract` has put the tables of several backbones, a folder each."""
 _WRITERS = {INCOMPLETE: ("import", "esv import features"), UNFINISHED: ("extraction", "esv extract")}
 
 _SHOWN = 3
@@ -86,6 +88,12 @@ def list_files_if_any(url: str, columns: ColumnNames = OWN_NAMES) -> list[InputF
 
 
 def _is_meant(below: str, url: str) -> bool:
+    if below.rpartition("/")[2] == SEVERAL:
+        folder = below.rpartition("/")[0]
+        raise DataError(
+            f"{url}: expected a feature table, got a folder with a table for each of several backbones"
+            f"{f' ({folder})' if folder else ''}; give one of these"
+        )
     writer = _WRITERS.get(below.rpartition("/")[2])
     if writer is not None:
         work, command = writer

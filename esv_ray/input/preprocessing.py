@@ -10,7 +10,7 @@ from typing import Any
 from esv_ray.errors import DataError
 from esv_ray.input.parquet.footers import Footer
 
-KEYS = ("color", "mean", "std", "size", "short_side", "clip", "digest")
+KEYS = ("color", "mean", "std", "size", "short_side", "interpolation", "clip", "digest")
 """What both a table and a model may record: of the frames, of the clips, and the hash of the backbone's weights."""
 _LEVELS = 255  # mean and std of a model may count for values 0..255
 _TOLERANCE = 0.005  # configurations round them
@@ -60,7 +60,7 @@ def _listed(keys: Sequence[str], values: Mapping[str, Any]) -> str:
 def _agree(key: str, expected: object, found: object) -> bool:
     if key == "color":
         return str(expected).upper() == str(found).upper()
-    if key == "digest":
+    if key in ("digest", "interpolation"):
         return expected == found
     if key in ("short_side", "clip") and None in (expected, found):
         return expected is found

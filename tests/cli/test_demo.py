@@ -114,7 +114,7 @@ def test_two_folders_and_a_folder_that_is_a_file_are_refused(
 
 def shuffled_accuracy(folder: Path) -> float:
     """Of the demo's model on half of its test videos, with their elements in random orders."""
-    rows = pq.read_table(folder / "test-marked.parquet").to_pylist()[:96]
+    rows = pq.read_table(folder / "test" / "features").to_pylist()[:96]
     rng = np.random.default_rng(0)
     shuffled = [np.array(row["features"], np.float32)[rng.permutation(12)] for row in rows]
     results = esv_ray.explain(esv_ray.load_model(str(folder / "model")), shuffled)

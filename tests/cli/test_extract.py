@@ -115,6 +115,32 @@ def test_a_table_is_verified(clips: Path, tmp_path: Path, run: Run) -> None:
     assert run("verify", str(table)).returncode == 0
 
 
+def test_several_backbones_give_a_table_each(clips: Path, tmp_path: Path, run: Run) -> None:
+    tables = tmp_path / "tables"
+    request = ["extract", str(clips), "--backbone", "pooled", "--backbone", "pixels", "--out", str(tables),
+               "--frames", "4", "--actors", "0", "--size", "16", "--set", "max_failed=0.5"]  # fmt: skip
+    done = run(*request)
+    assert done.returncode == 0, done.stderr
+    assert "4 videos: 3 ok, 0 skipped, 1 failed; 6 rows of features in" in done.stdout
+    assert done.stdout.endswith(f"tables: {tables}\n  {tables}/pooled\n  {tables}/pixels\n")
+    verified = run("verify", str(tables))
+    assert verified.returncode == 0
+    assert verified.stdout.splitlines() == [
+        f"{tables}/{name}: 1 of 1 units, 4 videos: 3 ok, 1 failed; no problems" for name in ("pixels", "pooled")
+    ]
+    next((tables / "pooled" / "features").iterdir()).unlink()
+    broken = run("verify", str(tables))
+    assert broken.returncode == 1
+    assert f"{tables}/pooled: 1 of 1 units are not committed" in broken.stderr
+    refused = run("train", "--features", str(tables), "--output", str(tmp_path / "model"))
+    assert refused.returncode == 2
+    assert "a table for each of several backbones; give one of these" in refused.stderr
+    spec = tmp_path / "extract.yaml"
+    spec.write_text(f"videos: {clips}\noutput: {tmp_path / 'new'}\nsize: 16\nbackbone: [pooled, pixels]\n")
+    plan = run("plan", str(spec))
+    assert "backbone pooled, D = 147, backbone pixels, D = 768, no labels" in plan.stdout, plan.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

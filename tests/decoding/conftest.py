@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from esv_ray.decoding import Decoder, Every, Request, Resize, VideoFrame, VideoSummary, open_decoder
+from esv_ray.decoding import Decoder, Every, Request, VideoFrame, VideoSummary, open_decoder
+from esv_ray.decoding.frames import Sizes
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def decoded(
     *,
     start: float | None = None,
     end: float | None = None,
-    resize: Resize | None = None,
+    resize: Sizes = None,
 ) -> tuple[list[VideoFrame], VideoSummary]:
     """The frames of a video, and what came out."""
     with decoder.open(str(path)) as video:

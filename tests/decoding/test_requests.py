@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from esv_ray.decoding import At, Decoder, Evenly, Every, Fps, Numbered, Request, ShortSide, Stretch, VideoFrame, pyav
+from esv_ray.decoding.frames import Interpolation, sizes_of
 from esv_ray.decoding.selection import Grid, Shown, Span, evenly, ranks_at, shown_at, span_of
 from esv_ray.errors import DataError, SpecError
 from esv_ray.input.frames import sample_frames
@@ -69,6 +71,7 @@ def test_requests_are_checked() -> None:
         lambda: At((float("inf"),)),
         lambda: Stretch(0, 5),
         lambda: ShortSide(8, (9, 8)),
+        lambda: sizes_of(()),
         lambda: span_of(2, 1),
         lambda: span_of(-3, 0),
         lambda: span_of(float("nan"), 1),
@@ -126,6 +129,37 @@ def test_frames_by_number_and_by_time(decoder: Decoder, folder: Path) -> None:
     assert [frame.index for frame in decoded(decoder, path, Numbered((8, 100)))[0]] == [8]
     with pytest.raises(DataError, match="expected frames"):
         decoded(decoder, path, Numbered((100,)))
+
+
+@pytest.mark.parametrize("request_", [Every(), Evenly(3), Fps(1.5), Numbered((0, 290))])
+def test_several_sizes_of_one_decoding(decoder: Decoder, long_videos: dict[str, Path], request_: Request) -> None:
+    """Each frame comes once in each size, with the bits of a decoding for that size alone."""
+    path = long_videos["long.mp4"]
+    sizes = (Stretch(32, 48), None, ShortSide(40, (24, 24)))
+    alone = [decoded(decoder, path, request_, resize=size) for size in sizes]
+    together, summary = decoded(decoder, path, request_, resize=sizes)
+    assert len(together) == 3 * len(alone[0][0])
+    for place, (frames, of_one) in enumerate(alone):
+        assert_same(together[place::3], frames)
+        assert summary == of_one
+
+
+@pytest.mark.parametrize("size", [(96, 130), (500, 500)])
+def test_pixels_are_interpolated_as_image_libraries_do(decoder: Decoder, folder: Path, size: tuple[int, int]) -> None:
+    """Closest to what Pillow makes of the whole frame in the same way; smaller images are made of all pixels."""
+    path = write_video(folder / "sharp.mp4", frames=1, size=(360, 480), pixels="yuv444p", options={"qp": "1"})
+    (whole,), _ = decoded(decoder, path)
+    height, width = size
+    theirs = {
+        "bicubic": Image.fromarray(whole.image).resize((width, height), Image.Resampling.BICUBIC),
+        "bilinear": Image.fromarray(whole.image).resize((width, height), Image.Resampling.BILINEAR),
+    }
+    ways: tuple[Interpolation, ...] = ("bicubic", "bilinear")
+    for way in ways:
+        (frame,), _ = decoded(decoder, path, resize=Stretch(*size, way))
+        off = {name: np.abs(np.asarray(image).astype(float) - frame.image).mean() for name, image in theirs.items()}
+        assert min(off, key=off.__getitem__) == way, off
+        assert off[way] < 1
 
 
 def test_parts_of_a_file_share_no_frame_and_miss_none(decoder: Decoder, folder: Path) -> None:

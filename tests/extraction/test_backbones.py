@@ -127,7 +127,12 @@ def test_an_onnx_file_is_a_backbone(clips: Path, run: Extract, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("backbone", "options", "code", "message"),
     [
-        ("nope", [], (), r"expected one of pooled, pixels, package.module:function, onnx:FILE, got 'nope'"),
+        (
+            "nope",
+            [],
+            (),
+            r"expected one of pooled, pixels, .*, onnx:FILE, timm:MODEL, .*, torchvision:MODEL, got 'nope'",
+        ),
         ("pooled", ["clip=2"], (), "clip: the backbone pooled takes single frames"),
         ("pooled", ["size=102"], (), r"size: expected sides that are multiples of 4, got \(102, 102\)"),
         ("pooled", ["weights=x.pt"], (), "weights: the backbone pooled takes none"),
@@ -179,6 +184,7 @@ def test_weights_are_loaded_from_a_file(tmp_path: Path) -> None:
         ({"size": True}, "size"),
         ({"size": 32, "short_side": 31}, "short_side: expected at least 32"),
         ({"size": 32, "color": "rgb"}, "color: expected RGB or BGR"),
+        ({"size": 32, "interpolation": "nearest"}, "interpolation: expected bicubic or bilinear"),
         ({"size": 32, "mean": [0.5, 0.5]}, "mean: expected three finite numbers"),
         ({"size": 32, "mean": [0.5, 0.5, float("nan")]}, "mean"),
     ],

@@ -77,7 +77,7 @@ def test_the_metadata_says_how_frames_became_features(clips: Path, run: Extract,
     schema = pq.read_schema(file)
     assert json.loads(schema.metadata[PREPROCESSING]) == {
         "backbone": "pooled", "digest": "pooled-2", "dim": 147, "size": [64, 64], "short_side": None,
-        "color": "RGB", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
+        "color": "RGB", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bicubic",
         "fps": 5.0, "clip": 1, "stride": 1, "decoder": "pyav",
     }  # fmt: skip
     assert str(schema.field("features").type.value_type.value_type) == "halffloat"
@@ -221,6 +221,23 @@ def test_parts_of_one_file_are_cut(clips: Path, run: Extract, tmp_path: Path) ->
     assert (result.counts.ok, result.counts.failed) == (2, 1)
     found = {row["video_id"]: row["frame_index"] for row in rows(tmp_path / "table")}
     assert found == {"first": list(range(10)), "second": list(range(10, 20))}
+
+
+def test_further_columns_of_the_list_are_in_the_table(clips: Path, run: Extract, tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"path,key_start,key_end,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,1,1,train\n")
+    assert run(listed).counts.failed == 1
+    (row,) = rows(tmp_path / "table")
+    assert (row["key_start"], row["key_end"], row["split"]) == (3, 5, "test")
+    listed.write_text(f"path,key_start,key_end,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,2,2,train\n")
+    with pytest.raises(JobError, match=r"1 video changed in path, label, times or other columns \('absent'\)"):
+        run(listed)
+    listed.write_text(f"path,key_start,key_stop,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,1,1,train\n")
+    with pytest.raises(JobError, match=r"list_columns: expected {'key_end': 'int64'"):
+        run(listed)
+    listed.write_text(f"path,key_start,key_end,split\n{clips}/a.mp4,3,5,test\n{clips}/absent.mp4,1,1,train\n")
+    run(listed, retry_failed=True)  # merges the committed row with the new one
+    assert rows(tmp_path / "table") == [row]
 
 
 def test_memory_locations_are_extracted_in_this_process(clips: Path, run: Extract) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from esv_ray.errors import DataError, SpecError
 from esv_ray.extraction.videos.clip import Clip, clips_checksum, clips_file, read_clips
+from esv_ray.extraction.videos.columns import schema_of
 from esv_ray.extraction.videos.finding import find_videos
 
 
@@ -123,6 +124,40 @@ def test_classes_fix_the_ids_of_names(tmp_path: Path) -> None:
         find_videos(str(tmp_path / "list.csv"), None, str(tmp_path / "classes.csv"))
 
 
+def test_further_columns_of_a_list_keep_their_types(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(
+        "path,key_start,Score,code,empty,,frame_index,twice,twice\n"
+        "b.mp4,3,1,007,,x,1,2,3\na.mp4,,2.5,1,,x,1,2,3\nc.mp4,-4,nan,n/a,,x,1,2,3\n"
+    )
+    found = find_videos(str(path))
+    assert found.further == {"key_start": "int64", "Score": "double", "code": "string", "empty": "string"}
+    assert list(found.further) == ["Score", "code", "empty", "key_start"]
+    assert [clip.further for clip in found.clips] == [
+        (2.5, "1", None, None), (1.0, "007", None, 3), (None, "n/a", None, -4)
+    ]  # fmt: skip
+    (note,) = found.notes
+    assert note.endswith("columns that a feature table cannot keep: frame_index")
+    table = pa.table(
+        {
+            "path": ["x.mp4", "y.mp4"],
+            "small": pa.array([1, None], pa.int8()),
+            "split": pa.array(["a", "b"]).dictionary_encode(),
+            "good": [True, None],
+            "day": pa.array([0, 1], pa.date32()),
+            "Features": [1, 2],
+            "box": [[1, 2], [3]],
+        }
+    )
+    pq.write_table(table, tmp_path / "list.parquet")
+    found = find_videos(str(tmp_path / "list.parquet"))
+    assert found.further == {"small": "int8", "split": "string", "good": "bool"}
+    assert [clip.further for clip in found.clips] == [(True, 1, "a"), (None, None, "b")]
+    assert found.notes[0].endswith("cannot keep: Features, box, day")
+    schema = schema_of(found.further)
+    assert read_clips(clips_file(found.clips, schema), "here", schema) == list(found.clips)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -181,5 +216,6 @@ def test_hostile_parquet_files(tmp_path: Path, columns: dict[str, object], messa
 def test_the_checksum_covers_every_field() -> None:
     clip = Clip("a", "b", 1, 0.0, 1.0)
     others = [Clip("x", "b", 1, 0.0, 1.0), Clip("a", "x", 1, 0.0, 1.0), Clip("a", "b", None, 0.0, 1.0),
-              Clip("a", "b", 1, None, 1.0), Clip("a", "b", 1, 0.0, 2.0)]  # fmt: skip
-    assert len({clips_checksum([each]) for each in (clip, *others)}) == 6
+              Clip("a", "b", 1, None, 1.0), Clip("a", "b", 1, 0.0, 2.0), Clip("a", "b", 1, 0.0, 1.0, ("x",)),
+              Clip("a", "b", 1, 0.0, 1.0, (None,))]  # fmt: skip
+    assert len({clips_checksum([each]) for each in (clip, *others)}) == 8

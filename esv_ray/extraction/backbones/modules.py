@@ -15,6 +15,7 @@ from esv_ray.extraction.backbones.preprocessing import Preprocessing
 from esv_ray.models.user_code import user_code
 
 _MOST_DIM = 2**24
+_CACHED = 2**18  # numbers that a core keeps at hand while they are normalized
 
 
 class ModuleBackbone:
@@ -39,11 +40,11 @@ class ModuleBackbone:
         self._is_bgr = preprocessing.color == "BGR"
         # Images come with their channels last. On CPUs convolutions are fastest on them as they are: 1.8 times.
         self._channels_last = self._device.type == "cpu"
-        self._mean, self._std = (
-            torch.tensor(values, device=self._device).view(3, *(1,) * (2 if clip == 1 else 3))
+        height, width = preprocessing.size
+        self._mean, self._std = (  # of a row of pixels: operations on three numbers at a time take four times as long
+            torch.tensor(values, device=self._device).repeat(width)
             for values in (preprocessing.mean, preprocessing.std)
         )
-        height, width = preprocessing.size
         black = np.zeros((2, *((clip,) if clip > 1 else ()), height, width, 3), np.uint8)
         try:
             dim = self._checked(black).shape[1]
@@ -72,8 +73,14 @@ class ModuleBackbone:
     def _tensor(self, images: Images) -> Tensor:
         """Return (N, 3, H, W) or (N, 3, k, H, W) float32 from (N, H, W, 3) or (N, k, H, W, 3)."""
         pixels = torch.from_numpy(images).to(self._device)
-        values = (pixels.flip(-1) if self._is_bgr else pixels).movedim(-1, 1).float()
-        values = values.div_(255).sub_(self._mean).div_(self._std)
+        pixels = pixels.flip(-1) if self._is_bgr else pixels
+        rows = pixels.reshape(-1, len(self._mean))
+        values = torch.empty(rows.shape, device=self._device)
+        at_once = _CACHED // rows.shape[1] + 1 if self._device.type == "cpu" else len(rows)
+        for begin in range(0, len(rows), at_once):
+            part = values[begin : begin + at_once]
+            torch.div(rows[begin : begin + at_once], 255, out=part).sub_(self._mean).div_(self._std)
+        values = values.view(pixels.shape).movedim(-1, 1)
         return values if self._channels_last else values.contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Backbones by their names: `pooled`, `pixels`, `package.module:function`, `onnx:FILE`."""
+"""Backbones by their names: `pooled`, `pixels`, `package.module:function`, `onnx:FILE`, `timm:MODEL`, ..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from esv_ray.extraction.backbones.backbone import Backbone
 from esv_ray.extraction.backbones.modules import ModuleBackbone
 from esv_ray.extraction.backbones.onnx_files import OnnxBackbone
 from esv_ray.extraction.backbones.preprocessing import IMAGENET, Preprocessing, preprocessing_of
+from esv_ray.extraction.backbones.ready import LIBRARIES, open_ready
 from esv_ray.models.factory import find_factory, working_folder_importable
 from esv_ray.models.module_weights import load_weights
 from esv_ray.models.sources.checkpoints import read_checkpoint
@@ -19,7 +20,7 @@ from esv_ray.spec_extract import ExtractSpec
 
 _ONNX = "onnx"
 _SHORT_SIDE = "short_side"
-KINDS = (pooled.NAME, pixels.NAME, "package.module:function", f"{_ONNX}:FILE")
+KINDS = (pooled.NAME, pixels.NAME, "package.module:function", f"{_ONNX}:FILE", *(f"{each}:MODEL" for each in LIBRARIES))
 """What a backbone may be."""
 
 
@@ -27,7 +28,7 @@ def open_backbone(spec: ExtractSpec, device: str = "cpu") -> Backbone:
     """Load the backbone of an extraction.
 
     Args:
-        spec: the extraction.
+        spec: an extraction of one backbone.
         device: torch device.
 
     Raises:
@@ -35,20 +36,28 @@ def open_backbone(spec: ExtractSpec, device: str = "cpu") -> Backbone:
         ModelError: consent is missing, or it cannot be loaded or used.
         DataError: its file cannot be read.
     """
-    kind, colon, name = spec.backbone.partition(":")
+    kind, colon, name = spec.backbone_name.partition(":")
     size = None if spec.size is None else (spec.size[0], spec.size[1])
     if spec.backbone == pooled.NAME:
         return _pooled(spec, size)
     if spec.backbone == pixels.NAME:
         return _pixels(spec, size)
     if not colon or not name:
-        raise SpecError(f"backbone: expected one of {', '.join(KINDS)}, got {spec.backbone!r:.100}")
+        raise SpecError(f"backbone: expected one of {', '.join(KINDS)}, got {spec.backbone_name!r:.100}")
     if kind == _ONNX:
         _check_unused(spec, "weights", "arguments")
         found = IMAGENET.resized(size)
-        return OnnxBackbone(spec.backbone, storage.absolute(name), found, clip=spec.clip, threads=spec.compute.threads)
-    module, found = _made(spec)
-    return ModuleBackbone(spec.backbone, module, found.resized(size), clip=spec.clip, device=device)
+        return OnnxBackbone(
+            spec.backbone_name, storage.absolute(name), found, clip=spec.clip, threads=spec.compute.threads
+        )
+    if kind in LIBRARIES:
+        _check_unused(spec, "arguments")
+        if spec.clip > 1:
+            raise SpecError(f"clip: the backbone {spec.backbone_name} takes single frames, expected 1, got {spec.clip}")
+        module, found = open_ready(kind, name, spec.weights)
+    else:
+        module, found = _made(spec)
+    return ModuleBackbone(spec.backbone_name, module, found.resized(size), clip=spec.clip, device=device)
 
 
 def _pooled(spec: ExtractSpec, size: tuple[int, int] | None) -> Backbone:
@@ -82,7 +91,7 @@ def _check_unused(spec: ExtractSpec, *keys: str) -> None:
 
 def _made(spec: ExtractSpec) -> tuple[nn.Module, Preprocessing]:
     """Call the user's factory, to whose code the user has consented."""
-    factory = find_factory(spec.backbone, spec.arguments, spec.code)
+    factory = find_factory(spec.backbone_name, spec.arguments, spec.code)
     with working_folder_importable():
         with user_code(f"backbone: {factory.name} failed; check its arguments and what it reads"):
             returned = factory.function(**spec.arguments)

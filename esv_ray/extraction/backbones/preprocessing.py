@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from esv_ray.decoding import Resize, ShortSide, Stretch
+from esv_ray.decoding.frames import Interpolation
 from esv_ray.errors import ModelError
 
 Color = Literal["RGB", "BGR"]
 _MOST_SIDE = 4096
-_KEYS = ("size", "short_side", "color", "mean", "std")
+_KEYS = ("size", "short_side", "color", "mean", "std", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Preprocessing:
         short_side: pixels of the short side, from whose center the image is cut; None: the whole frame is stretched.
         color: order of the channels.
         mean, std: of each channel in this order, for values 0..1: (value / 255 - mean) / std enters the backbone.
+        interpolation: between pixels of a frame that is resized.
     """
 
     size: tuple[int, int]
@@ -31,11 +33,14 @@ class Preprocessing:
     color: Color = "RGB"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: Interpolation = "bicubic"
 
     @property
     def resize(self) -> Resize:
         """What the decoder makes of a frame."""
-        return Stretch(*self.size) if self.short_side is None else ShortSide(self.short_side, self.size)
+        if self.short_side is None:
+            return Stretch(*self.size, self.interpolation)
+        return ShortSide(self.short_side, self.size, self.interpolation)
 
     def resized(self, size: tuple[int, int] | None) -> Preprocessing:
         """Return the same preprocessing for another size of images; the share that is cut off stays the same."""
@@ -81,7 +86,10 @@ def preprocessing_of(value: object) -> Preprocessing:
     mean, std = _three(value, "mean", 0.0), _three(value, "std", 1.0)
     if not all(number > 0 for number in std):
         raise ModelError(f"preprocessing: std: expected numbers above 0, got {std}")
-    return Preprocessing((sides[0], sides[1]), short_side, color, mean, std)
+    interpolation = value.get("interpolation", "bicubic")
+    if interpolation not in ("bicubic", "bilinear"):
+        raise ModelError(f"preprocessing: interpolation: expected bicubic or bilinear, got {interpolation!r:.60}")
+    return Preprocessing((sides[0], sides[1]), short_side, color, mean, std, interpolation)
 
 
 def _is_side(value: object) -> bool:

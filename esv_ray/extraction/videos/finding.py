@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from esv_ray import storage
@@ -36,12 +36,14 @@ class FoundVideos:
         names: of the classes by id, if labels are names; else None.
         labelled: whether any has a label.
         notes: what the user should know, one line each.
+        further: Arrow types of the further columns of a list, by name (`columns.FurtherColumns`).
     """
 
     clips: tuple[Clip, ...]
     names: tuple[str, ...] | None
     labelled: bool
     notes: tuple[str, ...] = ()
+    further: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,27 @@ def find_videos(videos: str, labels: str | None = None, classes: str | None = No
         DataError: there are no videos, or they cannot be listed; two have one id; a label is no class.
         SpecError: the options do not go together.
     """
-    is_list = videos.lower().endswith(LIST_SUFFIXES)
-    found = [*(_of_list(read_list(videos)) if is_list else _of_files(videos))]
+    further: Mapping[str, str] = {}
+    notes: list[str] = []
+    if videos.lower().endswith(LIST_SUFFIXES):
+        rows, columns = read_list(videos)
+        found, further = [*_of_list(rows)], columns.types
+        if columns.left_out:
+            notes.append(f"{videos}: columns that a feature table cannot keep: {', '.join(columns.left_out):.200}")
+    else:
+        found = [*_of_files(videos)]
     _check_ids(videos, found)
     found.sort(key=lambda each: each.clip.video_id.encode())
     if labels is not None:
         if any(each.label for each in found):
             raise SpecError(f"labels: the list {videos} has labels of its own; leave --labels or its column label out")
-        found, notes = _labelled(found, labels)
-    else:
-        notes = []
+        found, of_labels = _labelled(found, labels)
+        notes += of_labels
     texts = [each.label for each in found if each.label]
     if not texts:
         if classes is not None:
             raise SpecError("classes: the videos have no labels; leave --classes out, or give labels")
-        return FoundVideos(tuple(each.clip for each in found), None, False, tuple(notes))
+        return FoundVideos(tuple(each.clip for each in found), None, False, tuple(notes), further)
     ids, more = class_ids(texts, classes)
     clips = []
     faults = Lines("")
@@ -90,7 +98,7 @@ def find_videos(videos: str, labels: str | None = None, classes: str | None = No
             clips.append(replace(each.clip, label=ids.id_of(each.label)) if each.label else each.clip)
     if text := faults.text():
         raise DataError(text)
-    return FoundVideos(tuple(clips), ids.names, True, (*notes, *more))
+    return FoundVideos(tuple(clips), ids.names, True, (*notes, *more), further)
 
 
 def _of_files(videos: str) -> Iterable[_Found]:
@@ -122,7 +130,7 @@ def stem_of(path: str) -> str:
 def _of_list(rows: Sequence[Listed]) -> Iterable[_Found]:
     for row in rows:
         name = row.path.rpartition("/")[2]
-        clip = Clip(row.video_id or stem_of(name), row.path, None, row.start, row.end)
+        clip = Clip(row.video_id or stem_of(name), row.path, None, row.start, row.end, row.further)
         yield _Found(clip, name, row.place, row.label)
 
 

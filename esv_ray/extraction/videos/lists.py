@@ -1,11 +1,12 @@
-"""Lists of videos: a CSV or Parquet file with the columns video_id, path, label, start, end."""
+"""Lists of videos: a CSV or Parquet file with the columns video_id, path, label, start, end, and further ones."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from esv_ray import storage
 from esv_ray.errors import DataError, short_text
+from esv_ray.extraction.videos.columns import FurtherColumns, columns_of_table, columns_of_texts
 from esv_ray.input.faults import Lines, RecordError
 from esv_ray.input.sources.csv_rows import check_lines, read_csv
 
@@ -34,6 +36,7 @@ class Listed:
         path: location of the file.
         label: id or name of a class; empty without one.
         start, end: seconds, or None.
+        further: values of the further columns.
     """
 
     place: str
@@ -42,10 +45,11 @@ class Listed:
     label: str
     start: float | None
     end: float | None
+    further: tuple[Any, ...] = ()
 
 
-def read_list(url: str) -> list[Listed]:
-    """Read a list of videos.
+def read_list(url: str) -> tuple[list[Listed], FurtherColumns]:
+    """Read a list of videos; return its rows, and which further columns they have.
 
     Args:
         url: a CSV, or a Parquet file. Paths are relative to its folder, or locations of their own.
@@ -55,24 +59,29 @@ def read_list(url: str) -> list[Listed]:
             or times that are no part of a video.
     """
     is_csv = url.lower().endswith((".csv", ".tsv"))
-    rows = list(_of_csv(url) if is_csv else _of_parquet(url))
+    rows, further = _of_csv(url) if is_csv else _of_parquet(url)
     if not rows:
         raise DataError(f"{url}: expected a list of videos, got no rows")
     faults, listed = Lines("line" if is_csv else "row"), []
-    for number, row in rows:
+    for (number, row), values in zip(rows, further.rows, strict=True):
         with faults.at(number):
-            listed.append(_listed(url, f"{url}, {'line' if is_csv else 'row'} {number}", row))
+            place = f"{url}, {'line' if is_csv else 'row'} {number}"
+            listed.append(replace(_listed(url, place, row), further=values))
     check_lines(url, faults)
-    return listed
+    return listed, further
 
 
-def _of_csv(url: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    rows = read_csv(url, {name: name for name in COLUMNS}, _DOING)
-    _check_columns(url, rows.columns, rows.header)
-    yield from rows.rows
+_Rows = list[tuple[int, Mapping[str, str]]]
+"""Number and cells of each row."""
 
 
-def _of_parquet(url: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+def _of_csv(url: str) -> tuple[_Rows, FurtherColumns]:
+    read = read_csv(url, {name: name for name in COLUMNS}, _DOING, others=True)
+    _check_columns(url, read.columns, read.header)
+    return list(read.rows), columns_of_texts(read.others)
+
+
+def _of_parquet(url: str) -> tuple[_Rows, FurtherColumns]:
     data = storage.read_bytes(url, _DOING, most=_MOST_BYTES)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
@@ -81,12 +90,14 @@ def _of_parquet(url: str) -> Iterator[tuple[int, Mapping[str, str]]]:
         _check_columns(url, known, ", ".join(names))
         if any(names.count(name) > 1 for name in known):
             raise DataError(f"{url}: expected each of the columns {', '.join(known)} once")
-        table = file.read(columns=known)
+        others = [name for name in names if name and name not in COLUMNS and names.count(name) == 1]
+        table = file.read(columns=[*known, *others])
         columns = {name: _texts(name, table.column(name)) for name in known}
+        further = columns_of_table(table.select(others))
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise DataError(f"{url}: expected a list of videos in Parquet, got: {short_text(error, 200)}") from None
-    for row in range(table.num_rows):
-        yield row, {name: values[row] or "" for name, values in columns.items()}
+    cells = [{name: values[row] or "" for name, values in columns.items()} for row in range(table.num_rows)]
+    return list(enumerate(cells)), further
 
 
 def _texts(name: str, column: pa.ChunkedArray) -> list[str | None]:

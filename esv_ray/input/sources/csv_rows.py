@@ -26,6 +26,7 @@ class CsvRows:
         columns: those of the file among the ones asked for, by their plain names.
         rows: line number, and cell without spaces around it by column, of each row.
         checksum: of its content.
+        others: rest of the cells of each row, by the names of the header; only if they are asked for.
     """
 
     url: str
@@ -33,6 +34,7 @@ class CsvRows:
     columns: frozenset[str]
     rows: Sequence[tuple[int, Mapping[str, str]]]
     checksum: str
+    others: Sequence[Mapping[str, str]] = ()
 
     def check(self, faults: Lines) -> None:
         """Refuse faults of lines.
@@ -53,8 +55,8 @@ def check_lines(url: str, faults: Lines) -> None:
         raise DataError(f"{url}, {text}")
 
 
-def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
-    """Read columns of a CSV with a header; other columns are ignored, and so are case and spaces in the header.
+def read_csv(url: str, names: Mapping[str, str], doing: str, *, others: bool = False) -> CsvRows:
+    """Read columns of a CSV with a header, in whose names case and spaces are ignored.
 
     Cells are separated by commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 with a byte-order mark.
 
@@ -62,6 +64,7 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
         url: its location.
         names: plain name of a column by each name that it may have, in lower case.
         doing: what is being done, for errors.
+        others: whether the other columns are read too, but for those without a name and those whose name is repeated.
 
     Raises:
         DataError: it cannot be read, or its header repeats a column or has none of them, or lines are too
@@ -77,15 +80,17 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
         before += 1
         header = "" if line.startswith("sep=") else line  # Excel's own mark
     delimiter = max(DELIMITERS, key=lambda sign: (header.count(sign), sign == ","))
-    cells = [
-        cell.strip().casefold() for cell in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-    ]
+    written = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
+    cells = [cell.casefold() for cell in written]
     places = {names[cell]: place for place, cell in enumerate(cells) if cell in names}
     known = [names[cell] for cell in cells if cell in names]
     expected = f"expected a CSV whose header has columns such as {', '.join(dict.fromkeys(names.values()))}"
     if len(places) < len(known) or not places:
         raise DataError(f"{url}: {expected}, each once; got the header {header.strip()!r:.120}")
+    further = [name for name, cell in zip(written, cells, strict=True) if name and cell not in names] * others
+    more = {name: cells.index(name.casefold()) for name in further if cells.count(name.casefold()) == 1}
     rows: list[tuple[int, Mapping[str, str]]] = []
+    rest: list[Mapping[str, str]] = []
     faults = Lines()
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter + " " in header)
     try:
@@ -97,7 +102,9 @@ def read_csv(url: str, names: Mapping[str, str], doing: str) -> CsvRows:
                 if len(row) <= max(places.values()):
                     raise RecordError(f"expected {len(cells)} cells", f"got {len(row)}")
                 rows.append((number, {name: row[place].strip() for name, place in places.items()}))
+                rest.append({name: row[place].strip() if place < len(row) else "" for name, place in more.items()})
     except csv.Error as error:
         raise DataError(f"{url}, line {before + reader.line_num}: {expected}: {error}") from None
     check_lines(url, faults)
-    return CsvRows(url, header.strip(), frozenset(places), rows, hashlib.sha256(data).hexdigest())
+    checksum = hashlib.sha256(data).hexdigest()
+    return CsvRows(url, header.strip(), frozenset(places), rows, checksum, rest if others else ())

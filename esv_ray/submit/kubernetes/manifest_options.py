@@ -10,7 +10,7 @@ from typing import Any
 
 from esv_ray import storage
 from esv_ray.errors import SpecError
-from esv_ray.spec_kinds import WorkSpec, kind_of
+from esv_ray.spec_kinds import WorkSpec, locations_of
 from esv_ray.spec_values import digits
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -91,10 +91,7 @@ def check_locations(spec: WorkSpec, cluster: dict[str, Any]) -> None:
         SpecError: a location is a path, and no persistent volume is mounted there.
     """
     groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
-    for key in (*kind_of(spec).reads, "output"):
-        url = getattr(spec, key)
-        if not isinstance(url, str):
-            continue
+    for key, url in locations_of(spec):
         if storage.in_this_process(url):
             raise SpecError(f"{key} {url}: exists in the memory of one process only; use object storage on Kubernetes")
         if "://" in url or all(_is_mounted(url, group["template"]["spec"]) for group in groups):

@@ -62,8 +62,8 @@ def _extraction(spec: WorkSpec) -> Sequence[Needed]:
     from esv_ray.extraction.planning import check_extraction
 
     assert isinstance(spec, ExtractSpec)
-    video = check_extraction(spec).plan.units[0].clips[0].path
-    weights = [] if spec.weights is None else [Needed(spec.weights, "read the weights")]
+    video = check_extraction(spec).units[0].clips[0].path
+    weights = [Needed(each.weights, "read the weights") for each in spec.extractions if each.weights is not None]
     return [*weights, Needed(video, "read the videos")]
 
 
