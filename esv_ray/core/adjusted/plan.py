@@ -32,12 +32,13 @@ class Size:
         member: (n + 1, N) uint8, the last row ones; None if it is single.
         elements: (N, k) int32 ascending; None if no head is evaluated, or if it is single.
         fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts (L = 0 if all subsequences
-            of the size are evaluated); None without a head, or for the full sequence.
+            of the size are evaluated and there are no more of them than means); None without a head, or for the full
+            sequence.
         readout: (n + L, N): contrasts of values by elements, then residual contrasts; L = 0 for the full sequence. In
             a plan with joint operators (L, N), and L = 0 if all subsequences of the size are evaluated.
         scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), factors of b, a, c applied to sums over X.
-        errors: (P, L): from the head's residual contrasts to one draw of the error of its surrogate's means; None
-            without residual contrasts.
+        errors: (P, L): from the head's residual contrasts to one draw of the error of its surrogate's means; None if
+            they have none.
         single_response: (1,) factor of the error of b, less its mean, in the ESVs' part of this size, before softmax.
         pair_response: (G, P_2): the same of the error of c, for the elements of each bin.
         borrowed: share of the head's own residual that is added once more.
@@ -46,6 +47,7 @@ class Size:
             i. Then the head's means are its scores themselves, and there is no `fit`.
         own, shared, link, output: operators from this size's values to the estimates of sizes
             (`regression.estimates`); None for the full sequence, and in a plan without marginals.
+        noise, signs: `regression.noise.Noise` at some of the subsequences; None if F has no error there.
     """
 
     k: int
@@ -65,6 +67,8 @@ class Size:
     shared: Tensor | None = None
     link: Tensor | None = None
     output: Tensor | None = None
+    noise: Tensor | None = None
+    signs: Tensor | None = None
 
     def memberships(self, start: int, stop: int, n: int, dtype: torch.dtype) -> Tensor:
         """Return the memberships (n + 1, R) of some subsequences of n elements, the last row ones."""
@@ -96,8 +100,8 @@ class AdjustedPlan:
         sizes: the evaluated sizes, ascending; the last is n.
         bins: (n,) int64 bin of each element.
         pairs: (P_2, 2) int64 bins of the interactions of order 2; empty if the surrogate is additive.
-        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated; (1, rows) with joint
-            operators, the mean over elements.
+        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated, then per square of a
+            random sum of changes of v (`Size.signs`), likewise; (1, rows) with joint operators, the mean over elements.
         exact: False.
         mixes: (2, n, sizes - 1): marginals of each scale from the contrasts, and from the means, of each size but n;
             None in a plan without marginals.
@@ -187,7 +191,7 @@ class AdjustedPlan:
         sizes = []
         for k, parts in by_number(tensors):
             count, borrowed, evaluated, single = parts["numbers"].tolist()
-            optional = ("member", "elements", "fit", "errors", "own", "shared", "link", "output")
+            optional = ("member", "elements", "fit", "errors", "own", "shared", "link", "output", "noise", "signs")
             sizes.append(
                 Size(
                     k=k,
