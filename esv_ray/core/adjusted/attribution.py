@@ -116,7 +116,7 @@ def attribute_adjusted(
     esv += ((scores - prior) / plan.n).view(-1)
     gaps = esv.sum(dim=0).view_as(scores) - (scores - prior)
     own_esv = per_video(esv, batch.size, model.n_classes, relabelling)
-    spread = errors.spread(residuals, relabelling)
+    spread = errors.spread(residuals, relabelling, own_esv)
     return Attribution(
         esv=own_esv,
         stderr=spread.stderr(own_esv),
