@@ -17,9 +17,9 @@ from esv_ray.core.regression.design import draw, nodes, quadrature, subsequences
 from esv_ray.core.regression.estimates import Estimates
 from esv_ray.core.regression.interactions import BoolArray, FloatArray, Interactions
 from esv_ray.core.regression.joint import is_joint, join
-from esv_ray.core.regression.noise import HeadNoise, change_weight, noise_of, probes
+from esv_ray.core.regression.noise import SUMS, HeadNoise, change_weight, noise_of, probes
 from esv_ray.core.regression.readout import Node, read_out
-from esv_ray.core.regression.surrogate import CONTRASTS, Expectation, Fit, fit_head, of_heads, of_values
+from esv_ray.core.regression.surrogate import Expectation, Fit, fit_head, of_heads, of_values
 from esv_ray.core.scales import Scales
 from esv_ray.core.threads import one_thread
 
@@ -153,13 +153,13 @@ def _with_noise(
     for size, node, fit in zip(sizes, [*chosen, None], [*fits, None], strict=True):
         if fit is not None and len(fit.contrasts):
             heads.append(HeadNoise(size.k, fit))
-        member = np.ones((CONTRASTS, n), dtype=np.bool_) if node is None else _probed(node, n)
+        member = np.ones((SUMS, n), dtype=np.bool_) if node is None else _probed(node, n)
         divisor = scales.divisor(size.k)
         noise = noise_of(member, size.k, heads, features, borrowed=size.borrowed, divisor=divisor, seed=seed)
         if noise is not None:
             size = replace(size, noise=_tensor(noise.scores), signs=_tensor(noise.signs))
             weight = change_weight(n, size.k, size.count, 1.0 if node is None else node.weight)
-            weights += [weight / CONTRASTS] * CONTRASTS
+            weights += [weight / SUMS] * SUMS
         out.append(size)
     return out, np.array(weights)
 

@@ -52,8 +52,10 @@ class HeadErrors:
         self._plan, self._scorer, self._n_classes, self._batch = plan, scorer, n_classes, batch
         self._means: Tensor | None = None  # (P, B * columns): one draw of the error of the surrogates' means
         self._response = like.new_zeros((plan.n, batch, n_classes))  # of the ESVs to it
-        self._contrasts: list[Tensor] = []  # residual contrasts of the heads so far
-        self._changes: list[Tensor] = []  # (L, B, C) random sums of the changes of v of each size
+        # Residual contrasts of all heads, filled from head to head.
+        most = sum(max(len(size.fit) - plan.terms, 0) for size in plan.sizes if size.fit is not None)
+        self._contrasts, self._filled = like.new_empty((most, like.shape[1])), 0
+        self._changes: list[Tensor] = []  # (L', B, C) random sums of the changes of v of each size
         self._own = like.new_zeros(batch)
 
     def add(self, size: Size, scores: Tensor, contrasts: Tensor | None) -> None:
@@ -65,7 +67,8 @@ class HeadErrors:
             contrasts: (L, B * columns), or None.
         """
         if contrasts is not None:
-            self._contrasts.append(contrasts)
+            self._contrasts[self._filled : self._filled + len(contrasts)] = contrasts
+            self._filled += len(contrasts)
         if size.noise is not None:
             self._respond(size, scores)
         if contrasts is not None and size.errors is not None:
@@ -80,7 +83,7 @@ class HeadErrors:
         n, rows = self._plan.n, len(size.noise)
         at = torch.arange(rows, device=scores.device) * size.count // rows
         sample = scores[at][..., : self._n_classes]  # (R, B, C)
-        noise = self._per_class(size.noise @ torch.cat(self._contrasts))
+        noise = self._per_class(size.noise @ self._contrasts[: self._filled])
         margins = _margin(sample)
         spread = (margins - margins.mean(dim=0)).square().mean(dim=(0, 2))  # (B,)
         if self._scorer.softmax:

@@ -22,7 +22,9 @@ from esv_ray.core.keyed import Int64Array, derive_key, normals
 from esv_ray.core.regression.interactions import BoolArray, FloatArray, Interactions
 from esv_ray.core.regression.surrogate import CONTRASTS, Fit, random_signs
 
-PROBES = 32  # subsequences per size at which errors of F are drawn
+PROBES = 32  # subsequences per size, at most, at which errors of F are drawn
+_FEWEST = 8  # the same, at least; if there are so many
+SUMS = 4  # random sums of the changes of v, for each size
 _ORDER = 4  # of the interactions that surrogates leave out
 
 
@@ -46,7 +48,7 @@ class Noise:
     Attributes:
         scores: (R, L * heads) from the residual contrasts of all heads so far to a draw of the error of F at each of
             R subsequences (`probes`).
-        signs: (L, R) to random sums of the changes of v: the mean of their squares is the mean square of the changes.
+        signs: (L', R) to random sums of the changes of v: the mean of their squares is the mean square of the changes.
     """
 
     scores: FloatArray
@@ -54,8 +56,8 @@ class Noise:
 
 
 def probes(count: int) -> Int64Array:
-    """Return which of a size's subsequences, at most 32, are probed: evenly spaced in the order of the draw."""
-    rows = min(PROBES, count)
+    """Return which of a size's subsequences are probed: a sixteenth, 8 to 32, evenly spaced in their order."""
+    rows = min(max(count // 16, _FEWEST), PROBES, count)
     return np.arange(rows, dtype=np.int64) * count // rows
 
 
@@ -72,7 +74,7 @@ def noise_of(
     """Build the operators of a size; None if F has no error there.
 
     Args:
-        member: (R, n) memberships of the probed subsequences; for k = n, as many copies as there are contrasts.
+        member: (R, n) memberships of the probed subsequences; for k = n, `SUMS` copies of it.
         k: their size.
         heads: heads of scales up to k that have residual contrasts, ascending.
         features: interactions of the surrogates.
@@ -97,8 +99,8 @@ def noise_of(
             normals(key, rows * CONTRASTS).reshape(rows, CONTRASTS) * np.sqrt(variance / CONTRASTS) / divisor
         )
     if k == n:
-        return Noise(np.concatenate(columns, axis=1), np.eye(CONTRASTS, rows))
-    signs = random_signs(int(derive_key(seed, "changes", n, k)), rows) / np.sqrt(rows)
+        return Noise(np.concatenate(columns, axis=1), np.eye(rows))
+    signs = random_signs(int(derive_key(seed, "changes", n, k)), rows)[:SUMS] / np.sqrt(rows)
     return Noise(np.concatenate(columns, axis=1), signs)
 
 
