@@ -169,7 +169,7 @@ def _probed(node: Node, n: int) -> BoolArray:
     at = probes(node.rows)
     if not node.single:
         return node.member[at]
-    return (at[:, None] == np.arange(n)) == (node.k == 1)
+    return np.asarray((at[:, None] == np.arange(n)) == (node.k == 1))
 
 
 def _size(

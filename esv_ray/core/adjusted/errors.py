@@ -160,4 +160,5 @@ def _relative_error(spread: Spread, esv: Tensor) -> Tensor:
 def _margin(scores: Tensor) -> Tensor:
     """Return scores (R, B, C) as deviations whose mean square is that of the differences of two classes."""
     n_classes = scores.shape[2]
-    return (scores - scores.mean(dim=2, keepdim=True)) * (2 * n_classes / max(n_classes - 1, 1)) ** 0.5
+    factor: float = (2 * n_classes / max(n_classes - 1, 1)) ** 0.5
+    return (scores - scores.mean(dim=2, keepdim=True)) * factor
