@@ -199,6 +199,7 @@ def _size(
         borrowed=_borrowed(scales, node.k) if fit is not None and node.share < 1 else 0.0,
         evaluated=has_head,
         single=node.single,
+        share=min(node.share, 1.0),
         **operators,
     )
 

@@ -88,6 +88,8 @@ class HeadErrors:
         spread = (margins - margins.mean(dim=0)).square().mean(dim=(0, 2))  # (B,)
         if self._scorer.softmax:
             change = torch.softmax(sample + noise, dim=2).sub_(torch.softmax(sample, dim=2))
+            if size.share:  # what surrogates leave out has no contrasts over all subsequences of a size
+                change -= size.share * _slope(noise, sample, spread)
         else:
             change = noise
         self._changes.append((size.signs @ change.reshape(rows, -1)).view(len(size.signs), self._batch, -1))
@@ -114,12 +116,7 @@ class HeadErrors:
         if len(plan.pairs):
             error += (size.pair_response @ means[n + 1 :])[plan.bins]
         error = self._per_class(error)
-        if not self._scorer.softmax:
-            return error
-        cool = torch.rsqrt(1 + _KERNEL**2 * spread)[:, None]  # (B, 1), over the temperature
-        values, error = torch.softmax(sample * cool, dim=2), error * cool
-        along = torch.einsum("nbc,xbc->nxb", error, values)
-        return error * values.mean(dim=0) - torch.einsum("nxb,xbc->nbc", along, values) / len(values)
+        return _slope(error, sample, spread) if self._scorer.softmax else error
 
     def _per_class(self, rows: Tensor) -> Tensor:
         """Return rows (R, B * columns) as (R, B, C), without idle columns."""
@@ -155,6 +152,20 @@ def _relative_error(spread: Spread, esv: Tensor) -> Tensor:
     rows = spread.rows.take_along_dim(top[None], dim=2)  # (rows, B, 1)
     stderr = replace(spread, rows=rows).stderr(esv.take_along_dim(top[:, None], dim=2))
     return (stderr.mean(dim=1) / size.clamp(min=torch.finfo(size.dtype).tiny))[:, 0]
+
+
+def _slope(error: Tensor, sample: Tensor, spread: Tensor) -> Tensor:
+    """Return an error (K, B, C) of scores times the softmax's mean slope over a sample (R, B, C).
+
+    Args:
+        error: (K, B, C).
+        sample: (R, B, C) scores.
+        spread: (B,) variance of its differences of classes.
+    """
+    cool = torch.rsqrt(1 + _KERNEL**2 * spread)[:, None]  # (B, 1), over the temperature
+    values, error = torch.softmax(sample * cool, dim=2), error * cool
+    along = torch.einsum("nbc,xbc->nxb", error, values)
+    return error * values.mean(dim=0) - torch.einsum("nxb,xbc->nbc", along, values) / len(values)
 
 
 def _margin(scores: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class Size:
         evaluated: whether the head is evaluated.
         single: whether the subsequences are all n of size 1, or all of size n - 1: subsequence i is, or lacks, element
             i. Then the head's means are its scores themselves, and there is no `fit`.
+        share: N / C(n, k); 0 for the full sequence, whose value is no mean over others.
         own, shared, link, output: operators from this size's values to the estimates of sizes
             (`regression.estimates`); None for the full sequence, and in a plan without marginals.
         noise, signs: `regression.noise.Noise` at some of the subsequences; None if F has no error there.
@@ -63,6 +64,7 @@ class Size:
     borrowed: float
     evaluated: bool
     single: bool = False
+    share: float = 0.0
     own: Tensor | None = None
     shared: Tensor | None = None
     link: Tensor | None = None
@@ -177,7 +179,7 @@ class AdjustedPlan:
         """Return the tensors to store, by name (`from_tensors`)."""
         out = tensor_fields(self) | ({} if self.joint is None else self.joint.tensors())
         for size in self.sizes:
-            numbers = [size.count, size.borrowed, size.evaluated, size.single]
+            numbers = [size.count, size.borrowed, size.evaluated, size.single, size.share]
             out |= numbered(size.k, tensor_fields(size) | {"numbers": torch.tensor(numbers, dtype=torch.float64)})
         return out
 
@@ -190,7 +192,7 @@ class AdjustedPlan:
         """
         sizes = []
         for k, parts in by_number(tensors):
-            count, borrowed, evaluated, single = parts["numbers"].tolist()
+            count, borrowed, evaluated, single, share = parts["numbers"].tolist()
             optional = ("member", "elements", "fit", "errors", "own", "shared", "link", "output", "noise", "signs")
             sizes.append(
                 Size(
@@ -203,6 +205,7 @@ class AdjustedPlan:
                     borrowed=borrowed,
                     evaluated=bool(evaluated),
                     single=bool(single),
+                    share=share,
                     **{name: parts.get(name) for name in optional},
                 )
             )
