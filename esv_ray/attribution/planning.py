@@ -34,7 +34,7 @@ from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 _log = logging.getLogger("esv_ray")
 
 # Increased when the same spec gives other values or files; an older output is then refused.
-RESULTS_VERSION = 7
+RESULTS_VERSION = 8
 
 
 @dataclass(frozen=True)

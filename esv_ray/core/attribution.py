@@ -33,8 +33,7 @@ class Attribution:
 
     Attributes:
         esv: (B, n, C) Element Shapley Values, in probability or in logits.
-        stderr: (B, n, C) standard errors, of `adjusted` pooled over the elements of a class; None if exact, or from a
-            single iteration of Algorithm 1.
+        stderr: (B, n, C) standard errors; None if exact, or from a single iteration of Algorithm 1.
         scores: (B, C) values of the full sequence; the mean over iterations if sampled.
         gaps: (B,) efficiency gaps: largest over classes of |sum of ESVs - (scores - prior)|.
         evaluations: head evaluations per video.

@@ -98,7 +98,8 @@ def _adjusted(n: int, rows: int, scales: Scales | None, marginals: bool) -> Plan
         work = joint_operations(n, rows, scales)
         products = joint_marginal_products(n, rows, scales) if marginals else 0
     else:
-        for features, sizes in ((of_values(few, rows), looked), (of_heads(few, rows), fitted)):
+        # Of values twice: the regression over all sizes, and each size's own, for its residuals.
+        for features, sizes in ((of_values(few, rows), looked * 2), (of_heads(few, rows), fitted)):
             width = sum(features.features.counts())
             work += sum(2 * counts[k] * width**2 + width**3 for k in sizes)
         if marginals:

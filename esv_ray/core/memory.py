@@ -15,6 +15,7 @@ from esv_ray.core.games.model import VideoModel
 from esv_ray.core.lattices.lattice import MAX_FULL, WORD_BITS
 from esv_ray.core.recipe import longest_scale, widest_scale
 from esv_ray.core.regression.design import nodes, subsequences_of
+from esv_ray.core.regression.noise import PROBES
 from esv_ray.core.regression.surrogate import CONTRASTS, of_heads, of_logits, of_values
 from esv_ray.core.scales import Scales
 
@@ -150,11 +151,23 @@ def adjusted_bytes(model: Sizes, n: int, *, rows: int, batch: int, working_set: 
     sizes = len(nodes(n)) if few else int(12 + 6 * log(n))
     fitted = 0 if model.scales is None else len(model.scales.heads(n))
     operators = (2 * n + 9) * largest * sizes + fitted * (kept + 8) * largest
+    # Draws of the errors of F at each size, from the contrasts of all heads; their sums; scores and values with them.
+    drawn = 0 if model.scales is None else min(PROBES, largest) * CONTRASTS * (fitted + 1) * sizes
+    errors = (
+        0 if model.scales is None else (CONTRASTS * (fitted + sizes) + 8 * min(PROBES, largest)) * model.columns * batch
+    )
     making = 8 * (sizes * (terms * terms + largest * (2 * n + 9)) + 3 * largest * terms)
     if model.scales is None:  # the plan consists of features of the values: held twice, with their blocks
         making = 2 * making + 2**23
     means = 0 if model.scales is None else 4 * kept * model.columns * batch * model.itemsize
-    return model.itemsize * operators + making + means + _working_bytes(model, n, heads, largest, batch, working_set)
+    means += model.itemsize * errors
+    return (
+        model.itemsize * (operators + drawn)
+        + 8 * drawn
+        + making
+        + means
+        + _working_bytes(model, n, heads, largest, batch, working_set)
+    )
 
 
 def logit_bytes(model: Sizes, n: int, *, rows: int | None, batch: int, working_set: int) -> int:

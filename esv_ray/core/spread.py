@@ -26,6 +26,7 @@ class Spread:
         relabelling: (B, n) video element of each plan element; None: the identity.
         floor: smallest standard error, as a share of the mean |ESV|.
         bound: largest standard error of a class: 1 for a probability, whose ESVs lie in [-1, 1].
+        own: (B,) share of an ESV's own size that is added to its error; None: 0.
     """
 
     rows: Tensor
@@ -33,6 +34,7 @@ class Spread:
     relabelling: Tensor | None
     floor: float = 0.0
     bound: float = inf
+    own: Tensor | None = None
 
     def stderr(self, esv: Tensor, mix: Tensor | None = None) -> Tensor:
         """Return standard errors (B, n, K).
@@ -52,6 +54,8 @@ class Spread:
         scale = scale[:, None]  # (B, 1, K)
         if self.floor:
             variance += (self.floor * esv.abs().mean(dim=1, keepdim=True) / scale).square()
+        if self.own is not None:
+            variance += (self.own[:, None, None] * esv / scale).square()
         stderr = variance.sqrt_().mul_(scale)
         if self.bound == inf:
             return stderr
@@ -78,7 +82,8 @@ class Spread:
     def take(self, videos: Tensor) -> Spread:
         """Return the error model of some of the videos."""
         relabelling = None if self.relabelling is None else self.relabelling[videos]
-        return replace(self, rows=self.rows[:, videos], relabelling=relabelling)
+        own = None if self.own is None else self.own[videos]
+        return replace(self, rows=self.rows[:, videos], relabelling=relabelling, own=own)
 
 
 def _scale(rows: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ class Explanation:
 
     Attributes:
         esv: (n, C) contribution of each element to each class score, in probability or in logits.
-        stderr: (n, C) standard errors, of `adjusted` pooled over the elements of a class; None if exact, from a single
-            iteration of Algorithm 1, or from fewer than 16 subsequences per length.
+        stderr: (n, C) standard errors; None if exact, from a single iteration of Algorithm 1, or from fewer than 16
+            subsequences per length.
         scores: (C,) value of the full sequence, class probabilities or logits; an estimate if sampled.
         prior: (C,) value of the empty sequence; the ESVs of a class sum to scores - prior.
         evaluations: number of head evaluations; for a model without heads, of subsequences on which it was run.

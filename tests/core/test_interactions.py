@@ -74,6 +74,7 @@ def test_means_over_subsets_are_the_same_expression(features: Interactions, s: i
     for weight, count in zip(means[n + 1 :], counts, strict=True):
         found = found + weight * count * 2 / max(k * (k - 1), 1)
     np.testing.assert_allclose(found, expected, atol=1e-10)
+    np.testing.assert_allclose(features.mean_features(large, k) @ means, expected, atol=1e-10)
     for element in range(n):
         has = large[:, element] > 0
         own = (means[element] - means[:n].mean()) * n / (n - 1) / k

@@ -7,29 +7,23 @@ are closed forms; compute F of the same subsequences and of longer ones; softmax
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esv_ray.core.adjusted.errors import HeadErrors
 from esv_ray.core.adjusted.features import add_means
 from esv_ray.core.adjusted.joint import JointValues
 from esv_ray.core.adjusted.marginals import combine, estimates_by_size
 from esv_ray.core.attribution import Attribution, elements_first, relabel_positions
 from esv_ray.core.games.model import Scorer, VideoModel
-from esv_ray.core.spread import Spread, per_video, per_video_and_scale
+from esv_ray.core.spread import per_video, per_video_and_scale
 from esv_ray.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from esv_ray.core.adjusted.plan import AdjustedPlan, Size
-
-# Factor on the variance, for the part of F that surrogates leave out: with it nominal 95 % intervals cover 94 to 100 %
-# of the most likely class's values on five trained models at n = 16 (89 to 99 % at n = 20), without it 3 to 9 % fewer.
-_CAUTION = 1.8
-_FLOOR = 1e-3  # of the mean |ESV|, for the same reason: it dominates where nearly every subsequence is sampled
-_SLOPE_ROWS = 16  # subsequences per size from whose values the softmax's slope is estimated
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,42 +85,38 @@ def attribute_adjusted(
     # Weighted sum of the surrogates' means of the heads so far. Fresh memory of this size costs as much as the products
     # in it.
     means = workspace.take("means", (plan.terms, width)).zero_()
-    errors = workspace.zeros((plan.terms, width))  # of those means: one draw, from the heads so far
+    errors = HeadErrors(plan, batch.scorer, batch.n_classes, means, batch.size)
     esv = workspace.zeros((plan.n, width))
-    response = workspace.zeros((plan.n, width))  # of the ESVs to the errors
     residuals: list[Tensor] = []  # residual contrasts of the values of each size
     *sizes, full = plan.sizes
     estimates: list[tuple[Tensor, Tensor]] | None = [] if marginals and plan.joint is None else None
     together = None if plan.joint is None else JointValues(sizes, plan.joint, width, means)
-    known = False  # whether a head so far has errors
     for index, size in enumerate(sizes):
         scale = _evaluate_heads(batch, size)
         weights, contrasts = _fit_surrogate(batch, size, scale, means) if recursive else (None, None)
         kept = None if together is None else together.of(index)
-        gathered, sample = _read_out(batch, size, scale, weights, estimates, kept)
+        gathered = _read_out(batch, size, scale, weights, estimates, kept)
         if together is None:
             esv += gathered[: plan.n]
             gathered = gathered[plan.n :]
         residuals.append(gathered)
-        if known:
-            response += _response(batch, size, sample, errors)
-        if contrasts is not None:
-            assert size.errors is not None, "heads with residual contrasts have errors"
-            errors.addmm_(size.errors, contrasts)
-            known = True
+        errors.add(size, scale, contrasts)
     by_size: Tensor | None = None
     if together is not None:
         esv, by_size = together.read_out()
     prior = F.pad(workspace.like(model.prior), (0, columns - model.n_classes))
     scale = _evaluate_heads(batch, full)
     weights = _fit_surrogate(batch, full, scale, means)[0] if recursive else None
-    _, sample = _read_out(batch, full, scale, weights)
-    scores = sample.view(batch.size, columns)
+    if weights is not None:
+        add_means(plan, full, weights, 0, scale.view(1, -1))
+    scores = _values(batch, scale.view(1, -1)).view(batch.size, columns).clone()
+    errors.add(full, scale, None)
     if estimates is not None:
         by_size = estimates_by_size(plan, estimates, scores.reshape(-1))
     esv += ((scores - prior) / plan.n).view(-1)
     gaps = esv.sum(dim=0).view_as(scores) - (scores - prior)
-    own_esv, spread = per_video(esv, batch.size, model.n_classes, relabelling), _spread(batch, residuals, response)
+    own_esv = per_video(esv, batch.size, model.n_classes, relabelling)
+    spread = errors.spread(residuals, relabelling, own_esv)
     return Attribution(
         esv=own_esv,
         stderr=spread.stderr(own_esv),
@@ -204,7 +194,7 @@ def _read_out(
     weights: Tensor | None,
     estimates: list[tuple[Tensor, Tensor]] | None = None,
     kept: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Compute the values of a size's subsequences, and apply its read-out.
 
     Args:
@@ -216,11 +206,9 @@ def _read_out(
         kept: (N, B * columns) to which the values are written; None: not needed.
 
     Returns:
-        The read-out (rows of `Size.readout`, B * columns), and the values of the first subsequences (at most 16, the
-        same).
+        The read-out (rows of `Size.readout`, B * columns).
     """
     gathered = batch.workspace.zeros((size.readout.shape[0], batch.size * batch.columns))
-    sample: Tensor | None = None
     products = [] if estimates is None else _operators(size, gathered)
     for start in range(0, size.count, batch.rows):
         stop = min(start + batch.rows, size.count)
@@ -233,12 +221,9 @@ def _read_out(
             product.addmm_(operator[:, start:stop], values)
         if kept is not None:
             kept[start:stop] = values
-        if sample is None:
-            sample = values[:_SLOPE_ROWS].clone()
-    assert sample is not None, "every size has a subsequence"
     if estimates is not None:
         estimates.append((products[0][1], products[1][1]))
-    return gathered, sample
+    return gathered
 
 
 def _operators(size: Size, like: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -246,23 +231,6 @@ def _operators(size: Size, like: Tensor) -> list[tuple[Tensor, Tensor]]:
     assert size.own is not None, "checked at the start"
     assert size.shared is not None, "checked at the start"
     return [(operator, like.new_zeros((len(operator), like.shape[1]))) for operator in (size.own, size.shared)]
-
-
-def _response(batch: _Batch, size: Size, sample: Tensor, errors: Tensor) -> Tensor:
-    """Return the response (n, B * columns) of the ESVs to an error (P, B * columns) of the surrogates' means at a size.
-
-    It is the error's contrasts times the softmax's mean slope over a sample (X, B * columns) of values.
-    """
-    plan, n = batch.plan, batch.plan.n
-    error = (errors[:n] - errors[:n].mean(dim=0)).mul_(size.single_response)
-    if len(plan.pairs):
-        error += (size.pair_response @ errors[n + 1 :])[plan.bins]
-    error = error.view(n, batch.size, batch.columns)
-    values = sample.view(-1, batch.size, batch.columns)
-    if batch.scorer.softmax:
-        along = torch.einsum("nbc,xbc->nxb", error, values)
-        error = error * values.mean(dim=0) - torch.einsum("nxb,xbc->nbc", along, values) / len(values)
-    return error.reshape(n, -1)
 
 
 def _values(batch: _Batch, out: Tensor) -> Tensor:
@@ -273,15 +241,3 @@ def _values(batch: _Batch, out: Tensor) -> Tensor:
     scores[..., batch.n_classes :] = -torch.inf
     values = batch.workspace.take("values", tuple(scores.shape))
     return torch.softmax(scores, dim=-1, out=values).view(len(out), -1)
-
-
-def _spread(batch: _Batch, residuals: list[Tensor], response: Tensor) -> Spread:
-    """Return the error model: residual contrasts with the plan's weights, and responses to the surrogates' errors."""
-    plan = batch.plan
-    rows = torch.cat([*residuals, response]).view(-1, batch.size, batch.columns)
-    equal = plan.weights.new_full((len(plan.weights), plan.n), 1 / plan.n)
-    weights = _CAUTION * torch.cat([plan.weights, equal], dim=1)
-    floor = 0.0 if batch.scorer.scales is None else _FLOOR
-    # The response is linear in an error of the logits, the softmax is not: with large logits it is unbounded.
-    bound = 1.0 if batch.scorer.softmax else inf
-    return Spread(rows[..., : batch.n_classes], weights, batch.relabelling, floor, bound)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from esv_ray.core.regression.design import draw, nodes, quadrature, subsequences
 from esv_ray.core.regression.estimates import Estimates
 from esv_ray.core.regression.interactions import BoolArray, FloatArray, Interactions
 from esv_ray.core.regression.joint import is_joint, join
+from esv_ray.core.regression.noise import SUMS, HeadNoise, change_weight, noise_of, probes
 from esv_ray.core.regression.readout import Node, read_out
 from esv_ray.core.regression.surrogate import Expectation, Fit, fit_head, of_heads, of_values
 from esv_ray.core.scales import Scales
@@ -53,18 +54,20 @@ def _build(n: int, rows: int, seed: int, scales: Scales | None, marginals: bool,
     chosen = _nodes(n, rows, seed, scales, looked, smooth_from, joint=joint)
     readouts = _read_outs(chosen, n, rows, seed, joint=joint, marginals=marginals)
     expected = of_heads(n, rows)
+    fits = [_fit(node, scales, expected, seed) for node in chosen]
     sizes = [
-        _size(n, node, scales, expected, seed, readout, size_operators(readouts.estimates, index))
-        for index, (node, readout) in enumerate(zip(chosen, readouts.readouts, strict=True))
+        _size(n, node, fit, scales, expected, readout, size_operators(readouts.estimates, index))
+        for index, (node, fit, readout) in enumerate(zip(chosen, fits, readouts.readouts, strict=True))
     ]
     sizes.append(_full_size(n, scales, expected.features))
+    sizes, changes = _with_noise(sizes, chosen, fits, expected.features, scales, seed)
     mix, ends = mixes(n, looked, smooth_from) if marginals else (None, None)
     return AdjustedPlan(
         n,
         tuple(sizes),
         torch.tensor(expected.features.bins, dtype=torch.int64),
         torch.from_numpy(_pairs(expected.features)),
-        _tensor(readouts.weights),
+        _tensor(np.concatenate([readouts.weights, np.tile(changes, (len(readouts.weights), 1))], axis=1)),
         mixes=mix,
         ends=ends,
         joint=readouts.joint,
@@ -127,19 +130,58 @@ def _repeated(weights: FloatArray, contrasts: list[FloatArray]) -> FloatArray:
     return np.asarray(np.repeat(weights / np.maximum(counts, 1), counts, axis=1))
 
 
+def _fit(node: Node, scales: Scales | None, expected: Expectation, seed: int) -> Fit | None:
+    """Fit the surrogate of a size's head; None if it needs none."""
+    if scales is None or node.single or not scales.has_head(node.k):
+        return None
+    return fit_head(node.member, node.k, node.share, expected, seed=seed)
+
+
+def _with_noise(
+    sizes: list[Size],
+    chosen: list[Node],
+    fits: list[Fit | None],
+    features: Interactions,
+    scales: Scales | None,
+    seed: int,
+) -> tuple[list[Size], FloatArray]:
+    """Add the errors of F to all sizes, and return the weights (rows,) of the changes of v."""
+    if scales is None:
+        return sizes, np.zeros(0)
+    n, heads, weights = features.n, list[HeadNoise](), list[float]()
+    out = []
+    for size, node, fit in zip(sizes, [*chosen, None], [*fits, None], strict=True):
+        if fit is not None and len(fit.contrasts):
+            heads.append(HeadNoise(size.k, fit))
+        member = np.ones((SUMS, n), dtype=np.bool_) if node is None else _probed(node, n)
+        divisor = scales.divisor(size.k)
+        noise = noise_of(member, size.k, heads, features, borrowed=size.borrowed, divisor=divisor, seed=seed)
+        if noise is not None:
+            size = replace(size, noise=_tensor(noise.scores), signs=_tensor(noise.signs))
+            weight = change_weight(n, size.k, size.count, 1.0 if node is None else node.weight)
+            weights += [weight / SUMS] * SUMS
+        out.append(size)
+    return out, np.array(weights)
+
+
+def _probed(node: Node, n: int) -> BoolArray:
+    """Return the memberships (R, n) of the subsequences at which errors of F are drawn."""
+    at = probes(node.rows)
+    if not node.single:
+        return node.member[at]
+    return np.asarray((at[:, None] == np.arange(n)) == (node.k == 1))
+
+
 def _size(
     n: int,
     node: Node,
+    fit: Fit | None,
     scales: Scales | None,
     expected: Expectation,
-    seed: int,
     readout: FloatArray,
     operators: dict[str, Tensor],
 ) -> Size:
     has_head = scales is None or scales.has_head(node.k)
-    fit: Fit | None = None
-    if scales is not None and has_head and not node.single:
-        fit = fit_head(node.member, node.k, node.share, expected, seed=seed)
     divisor = 1.0 if scales is None else scales.divisor(node.k)
     pairs = len(_pairs(expected.features))
     share = node.weight / n / divisor
@@ -151,12 +193,13 @@ def _size(
         fit=None if fit is None else _tensor(np.concatenate([fit.means, fit.contrasts]) * divisor),
         readout=_tensor(readout),
         scales=_scales(n, node.k, pairs),
-        errors=None if fit is None or not len(fit.contrasts) else _tensor(fit.errors),
+        errors=None if fit is None or not fit.errors.any() else _tensor(fit.errors),
         single_response=_tensor(np.array([share * n / max(n - 1, 1) / node.k])),
         pair_response=_tensor(expected.features.pair_contrasts(node.k) * share),
         borrowed=_borrowed(scales, node.k) if fit is not None and node.share < 1 else 0.0,
         evaluated=has_head,
         single=node.single,
+        share=min(node.share, 1.0),
         **operators,
     )
 

@@ -7,6 +7,7 @@ from esv_ray.core.recipe import longest_scale
 from esv_ray.core.regression.interactions import BINS
 from esv_ray.core.regression.joint import is_joint, joint_rows
 from esv_ray.core.regression.joint_rows import ELEMENTS_AT_ONCE
+from esv_ray.core.regression.noise import PROBES
 from esv_ray.core.regression.surrogate import CONTRASTS
 from esv_ray.core.scales import Scales
 
@@ -42,11 +43,12 @@ def joint_bytes(n: int, rows: int, scales: Scales | None, *, width: int, itemsiz
     fits = (8 + itemsize) * heads * terms * (kept + 2 * CONTRASTS) + (8 * 8 * kept * terms if heads else 0)
     targets = 1 + (len(sizes) if marginals else 0)
     operators = (8 + itemsize) * 3 * total * BINS * targets + itemsize * total * total
+    drawn = (8 + itemsize) * PROBES * CONTRASTS * (heads + 1) * len(sizes) + 8 * PROBES * (n + terms)
     making = 8 * total * (_SQUARES * total + _COARSE) + 5 * total * min(n, ELEMENTS_AT_ONCE)
-    values = itemsize * width * (4 * total + (_COLUMNS + 4) * n)
+    values = itemsize * width * (4 * total + (_COLUMNS + 4) * n + CONTRASTS * (heads + len(sizes)) + 8 * PROBES)
     if marginals:
         values += itemsize * width * 3 * len(sizes) * (n + 1)
-    return _MEMBERS * total * n + positions + fits + operators + making + values
+    return _MEMBERS * total * n + positions + fits + operators + drawn + making + values
 
 
 def joint_operations(n: int, rows: int, scales: Scales | None) -> float:

@@ -33,20 +33,23 @@ class Size:
         member: (n + 1, N) uint8, the last row ones; None if it is single.
         elements: (N, k) int32 ascending; None if no head is evaluated, or if it is single.
         fit: (P + L, N) from f^k / k to the means b, a, c of f^k and its residual contrasts (L = 0 if all subsequences
-            of the size are evaluated); None without a head, or for the full sequence.
+            of the size are evaluated and there are no more of them than means); None without a head, or for the full
+            sequence.
         readout: (n + L, N): contrasts of values by elements, then residual contrasts; L = 0 for the full sequence. In
             a plan with joint operators (L, N), and L = 0 if all subsequences of the size are evaluated.
         scales: (P, 1): 1 / k, 1 and 2 / (k (k - 1)), factors of b, a, c applied to sums over X.
-        errors: (P, L): from the head's residual contrasts to one draw of the error of its surrogate's means; None
-            without residual contrasts.
+        errors: (P, L): from the head's residual contrasts to one draw of the error of its surrogate's means; None if
+            they have none.
         single_response: (1,) factor of the error of b, less its mean, in the ESVs' part of this size, before softmax.
         pair_response: (G, P_2): the same of the error of c, for the elements of each bin.
         borrowed: share of the head's own residual that is added once more.
         evaluated: whether the head is evaluated.
         single: whether the subsequences are all n of size 1, or all of size n - 1: subsequence i is, or lacks, element
             i. Then the head's means are its scores themselves, and there is no `fit`.
+        share: N / C(n, k); 0 for the full sequence, whose value is no mean over others.
         own, shared, link, output: operators from this size's values to the estimates of sizes
             (`regression.estimates`); None for the full sequence, and in a plan without marginals.
+        noise, signs: `regression.noise.Noise` at some of the subsequences; None if F has no error there.
     """
 
     k: int
@@ -62,10 +65,13 @@ class Size:
     borrowed: float
     evaluated: bool
     single: bool = False
+    share: float = 0.0
     own: Tensor | None = None
     shared: Tensor | None = None
     link: Tensor | None = None
     output: Tensor | None = None
+    noise: Tensor | None = None
+    signs: Tensor | None = None
 
     def memberships(self, start: int, stop: int, n: int, dtype: torch.dtype) -> Tensor:
         """Return the memberships (n + 1, R) of some subsequences of n elements, the last row ones."""
@@ -97,8 +103,8 @@ class AdjustedPlan:
         sizes: the evaluated sizes, ascending; the last is n.
         bins: (n,) int64 bin of each element.
         pairs: (P_2, 2) int64 bins of the interactions of order 2; empty if the surrogate is additive.
-        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated; (1, rows) with joint
-            operators, the mean over elements.
+        weights: (n, rows): variance of ESVs per square of a residual contrast, sizes concatenated, then per square of a
+            random sum of changes of v (`Size.signs`), likewise; (1, rows) with joint operators, the mean over elements.
         exact: False.
         mixes: (2, n, sizes - 1): marginals of each scale from the contrasts, and from the means, of each size but n;
             None in a plan without marginals.
@@ -178,7 +184,7 @@ class AdjustedPlan:
         """Return the tensors to store, by name (`from_tensors`)."""
         out = tensor_fields(self) | ({} if self.joint is None else self.joint.tensors())
         for size in self.sizes:
-            numbers = [size.count, size.borrowed, size.evaluated, size.single]
+            numbers = [size.count, size.borrowed, size.evaluated, size.single, size.share]
             out |= numbered(size.k, tensor_fields(size) | {"numbers": torch.tensor(numbers, dtype=torch.float64)})
         return out
 
@@ -191,8 +197,8 @@ class AdjustedPlan:
         """
         sizes = []
         for k, parts in by_number(tensors):
-            count, borrowed, evaluated, single = parts["numbers"].tolist()
-            optional = ("member", "elements", "fit", "errors", "own", "shared", "link", "output")
+            count, borrowed, evaluated, single, share = parts["numbers"].tolist()
+            optional = ("member", "elements", "fit", "errors", "own", "shared", "link", "output", "noise", "signs")
             sizes.append(
                 Size(
                     k=k,
@@ -204,6 +210,7 @@ class AdjustedPlan:
                     borrowed=borrowed,
                     evaluated=bool(evaluated),
                     single=bool(single),
+                    share=share,
                     **{name: parts.get(name) for name in optional},
                 )
             )

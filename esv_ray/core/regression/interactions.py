@@ -158,6 +158,16 @@ class Interactions:
             out.append((mean * scales[d])[own])
         return np.concatenate(out, axis=1)
 
+    def mean_features(self, member: FloatArray | BoolArray, k: int) -> FloatArray:
+        """Return what multiplies the means b, a, c (`to_means`) for subsequences (N, n) of size k: (N, n + 1 + P_2)."""
+        out = [member / k, np.ones((len(member), 1))]
+        if self.order > 1:
+            held = self.held(member)
+            g, h = self.products(2).T
+            same = (g == h).astype(np.float64)
+            out.append(held[:, g] * (held[:, h] - same) / (1 + same) * (2 / max(k * (k - 1), 1)))
+        return np.concatenate(out, axis=1)
+
     def to_means(self, s: int, coefficients: FloatArray) -> FloatArray:
         """Map coefficients of the features of order 0 to 2 at size s to those of means.
 

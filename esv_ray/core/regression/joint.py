@@ -134,20 +134,19 @@ def join(nodes: list[Node], n: int, expected: Expectation, *, seed: int, with_es
 
 
 def _contrasts(rows: Rows, order: list[int], overlap: FloatArray, expected: Expectation, seed: int) -> list[FloatArray]:
-    """Return the residual contrasts of every node; triples count as noise in them, as in `readout`."""
+    """Return the residual contrasts of every node."""
     features, shares = expected.features, expected.shares
     n, variances = features.n, shares.variances(features)
     first = len(features.sizes(2))
-    pairs = sum(features.counts()[2:3])
     out = [np.zeros((0, node.rows)) for node in rows.nodes]
     for index in order:
         node, place = rows.nodes[index], rows.places[index]
         if node.share >= 1:
             continue
         single = shares.orders[0] / spread_of(n, node.k) ** 2 * (overlap[place, place] - node.k**2 / n)
-        value = rows.coarse[place, first : first + pairs]
-        covariance = single + (value * variances[1 + n : 1 + n + pairs]) @ value.T + variances[0]
-        covariance[np.diag_indices(len(value))] += sum(shares.orders[2:]) + rows.noise[index]
+        value = rows.coarse[place, first:]
+        covariance = single + (value * variances[1 + n :]) @ value.T + variances[0]
+        covariance[np.diag_indices(len(value))] += rows.noise[index]
         out[index] = contrasts_of_inverse(inverse(covariance), int(derive_key(seed, "contrasts", n, node.k)))
     return out
 

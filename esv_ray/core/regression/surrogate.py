@@ -107,14 +107,17 @@ class Fit:
 
     Attributes:
         means: (P, N) to the means b, a, c (`Interactions.to_means`).
-        contrasts: (L, N): rows whose expected squares are the residual variance over that of the prior; L = 0 if all
-            subsequences are evaluated.
-        errors: (P, L): map from the contrasts to one draw of the error of the means.
+        contrasts: (L, N): rows whose expected squares are the residual variance over that of the prior; L = 0 if there
+            is no residual: all subsequences are evaluated, and no more than there are coefficients.
+        errors: (P, L): map from the contrasts to one draw of the error of the means; zero if all subsequences are
+            evaluated.
+        rest: variance, per square of a contrast, of what the means leave out.
     """
 
     means: FloatArray
     contrasts: FloatArray
     errors: FloatArray
+    rest: float
 
 
 def fit_head(member: BoolArray, s: int, share: float, expected: Expectation, *, seed: int) -> Fit:
@@ -134,16 +137,36 @@ def fit_head(member: BoolArray, s: int, share: float, expected: Expectation, *, 
     if share == 1:  # there is no rest that triples could predict
         values, prior = values[:, :kept], prior[:kept]
     noise = expected.shares.noise * (1 - share) + _COMPLETE_NOISE
+    higher = sum(expected.shares.orders[2:])
     key = derive_key(seed, "error", n, s)
     if share < 1 and len(member) < len(prior):
         return _fit_few(values, prior, noise, kept, share, key, lambda found: features.to_means(s, found))
     covariance = inverse(values.T @ values / noise + np.diag(1 / prior))
     fitted = features.to_means(s, covariance[:kept] @ values.T / noise)
     if share == 1:
-        return Fit(fitted, np.zeros((0, len(member))), np.zeros((kept, 0)))
+        return _complete_fit(fitted, values, covariance / noise, higher + expected.shares.noise, key)
     drawn = normals(key, kept * CONTRASTS).reshape(kept, CONTRASTS) * _error_scale(share)
     root = np.linalg.cholesky(covariance[:kept, :kept] + 1e-12 * np.eye(kept))
-    return Fit(fitted, residual_contrasts(values, covariance, noise, int(key)), features.to_means(s, root @ drawn))
+    errors = features.to_means(s, root @ drawn)
+    return Fit(fitted, residual_contrasts(values, covariance, noise, int(key)), errors, higher + noise)
+
+
+def _complete_fit(fitted: FloatArray, values: FloatArray, inverted: FloatArray, rest: float, key: np.uint64) -> Fit:
+    """Return the fit of a head whose subsequences are all evaluated: no error, but a residual if there are enough.
+
+    Args:
+        fitted: `Fit.means`.
+        values: (N, P) features.
+        inverted: (P, P) inverse of their Gram matrix.
+        rest: variance of the residual under the prior.
+        key: key of the contrasts' signs.
+    """
+    count, terms = values.shape
+    if count <= terms:
+        return Fit(fitted, np.zeros((0, count)), np.zeros((len(fitted), 0)), rest)
+    signs = random_signs(int(key), count) / np.sqrt((count - terms) * rest)
+    contrasts = signs - (signs @ values) @ inverted @ values.T
+    return Fit(fitted, contrasts, np.zeros((len(fitted), CONTRASTS)), rest)
 
 
 def _error_scale(share: float) -> float:
@@ -170,7 +193,7 @@ def _fit_few(
     seen = values @ drawn + np.sqrt(noise) * words[terms:]
     errors = (drawn - carried @ (inverted @ seen))[:kept]
     contrasts = contrasts_of_inverse(inverted, int(key))
-    return Fit(to_means(carried[:kept] @ inverted), contrasts, to_means(errors))
+    return Fit(to_means(carried[:kept] @ inverted), contrasts, to_means(errors), noise)
 
 
 def inverse(matrix: FloatArray) -> FloatArray:
@@ -192,17 +215,17 @@ def residual_contrasts(values: FloatArray, covariance: FloatArray, noise: float,
     count = len(values)
     spread = values @ covariance  # (N, P)
     own = np.maximum(1 - (spread * values).sum(axis=1) / noise, 1e-6) / noise  # diagonal of the inverse
-    signs = _signs(key, count) / np.sqrt(own * count)
+    signs = random_signs(key, count) / np.sqrt(own * count)
     return np.asarray((signs - (signs @ spread) @ values.T / noise) / noise)
 
 
 def contrasts_of_inverse(inverted: FloatArray, key: int) -> FloatArray:
     """Return `residual_contrasts` from the inverse (N, N) of the covariance of the values, noise included."""
     own = np.maximum(inverted.diagonal(), 1e-6)
-    return np.asarray((_signs(key, len(inverted)) / np.sqrt(own * len(inverted))) @ inverted)
+    return np.asarray((random_signs(key, len(inverted)) / np.sqrt(own * len(inverted))) @ inverted)
 
 
-def _signs(key: int, count: int) -> FloatArray:
-    """Return (L, count) random signs."""
+def random_signs(key: int, count: int) -> FloatArray:
+    """Return (L, count) random signs, fixed by their key."""
     words = mix64(np.arange(CONTRASTS * count, dtype=np.uint64) ^ np.uint64(key))
     return np.where(words >> np.uint64(63), 1.0, -1.0).reshape(CONTRASTS, count)
