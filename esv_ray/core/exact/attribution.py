@@ -21,7 +21,7 @@ from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
 from esv_ray.core.spread import Spread, per_video, per_video_and_scale
-from esv_ray.core.workspace import Workspace, counting
+from esv_ray.core.workspace import Workspace, counting, gather_sum
 from esv_ray.estimator import Output
 
 if TYPE_CHECKING:
@@ -101,26 +101,30 @@ def _apply_operators(
     single = [torch.zeros_like(pooled) for _ in plan.single]
     scores = empty.new_zeros((batch, len(empty)))
     operators = [(pooled, plan.pooled), *zip(single, plan.single, strict=True)]
-    for esv, weights in operators:
-        esv += weights.constant[0][:, None] * empty.repeat(batch)
+    # Views of each scale, made together: (n, 1).
+    of_scales = [
+        (esv, (weights.within + weights.without)[..., None].unbind(), weights.without[..., None].unbind())
+        for esv, weights in operators
+    ]
 
     baselines = [empty.repeat(batch)]  # (B * columns,) of each scale, from s = 1
     for iteration in range(len(plan.lattices)):
-        used = [operators[0], *operators[iteration + 1 : iteration + 2]]
+        used = [of_scales[0], *of_scales[iteration + 1 : iteration + 2]]
         for s, sums in enumerate(walk.scales(iteration, baselines), start=1):
-            for esv, weights in used:
+            with_element, total = sums[:n], sums[n]
+            for esv, both, without in used:
                 # within * (sum with the element) - without * (total - sum with the element)
-                esv.addcmul_(sums[:n], (weights.within[s] + weights.without[s])[:, None])
-                esv.addcmul_(sums[n], weights.without[s][:, None], value=-1)
+                esv.addcmul_(with_element, both[s])
+                esv.addcmul_(total, without[s], value=-1)
             if marginals is not None:
                 per_scale.add_scale(marginals, plan.pooled, s, sums)
             if s == n:
-                scores += (sums[n] + baselines[n - 1]).view_as(scores) / len(plan.lattices)
-    for s, baseline in enumerate(baselines[:n], start=1):
-        for esv, weights in operators:
-            esv.addcmul_(baseline, weights.constant[s][:, None])
+                scores += (total + baselines[n - 1]).view_as(scores) / len(plan.lattices)
+    constants = torch.stack([baselines[0], *baselines[:n]])  # (n + 1, B * columns), the value of the empty sequence twice
+    for esv, weights in operators:
+        esv.addmm_(weights.constant.t(), constants)
     if marginals is not None:
-        per_scale.finish(marginals, plan.pooled, baselines, empty.repeat(batch))
+        per_scale.finish(marginals, plan.pooled, baselines, baselines[0])
     return pooled, single, scores
 
 
@@ -186,10 +190,11 @@ class _LatticeWalk:
             current = None
             if scales is not None and s < n:
                 current = self.workspace.take(f"scale {s % 2}", (len(scale) + 1, batch, self.columns))
-                current[len(scale)] = 0
+                if not lattice.full:
+                    current[len(scale)] = 0
             sums = self._sums(iteration, s, previous, current, baselines[s - 1])
             if len(baselines) == s:
-                baselines.append(sums[n] / len(scale) + baselines[s - 1])
+                baselines.append(torch.add(baselines[s - 1], sums[n], alpha=1 / len(scale)))
             previous = current
             yield sums
 
@@ -207,7 +212,7 @@ class _LatticeWalk:
             prepared = scorer.prepare(self.features, s, self.workspace)
         row_bytes = batch * (self.columns + scorer.width(s)) * self.workspace.itemsize
         rows = max(1, self.workspace.working_set // row_bytes)
-        sums = self.workspace.zeros((n + 1, batch * self.columns))
+        sums = self.workspace.empty((n + 1, batch * self.columns))
         if self.kept is not None:
             self.kept.append(self.workspace.empty((count, batch, self.columns)))
         for start in range(0, count, rows):
@@ -225,7 +230,8 @@ class _LatticeWalk:
             if previous is not None:
                 assert scorer.scales is not None, "only heads are combined with parents"
                 _add_parents(out, previous, lattice, s, start, stop, scorer.scales)
-            sums.addmm_(member, self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop]))
+            values = self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop])
+            sums.addmm_(member, values, beta=0 if start == 0 else 1)
         return sums
 
     def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
@@ -252,7 +258,7 @@ def _add_parents(
     parents = lattice.parents(s, start, stop)  # (R, P)
     if batch > 1:
         parents = torch.add(counting(batch, parents.device)[:, None], parents[:, None], alpha=batch)
-    total = F.embedding_bag(parents.view(-1, parents.shape[-1]), previous.view(-1, columns), mode="sum").view_as(out)
+    total = gather_sum(previous.view(-1, columns), parents.view(-1, parents.shape[-1])).view_as(out)
     parent_share, alone = lattice.scales[s - 1].parent_share, not scales.has_head(s)
     if parent_share is None:  # all s parents were evaluated
         if alone:

@@ -28,7 +28,8 @@ from esv_ray.core.tensor_fields import by_number, moved, numbered
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
 
-# A plan keeps its membership matrices up to this size; larger ones are computed chunk by chunk.
+# A plan keeps its membership matrices up to this size, in the dtype of the products or else as uint8; larger ones are
+# computed chunk by chunk.
 _MEMBERSHIP_BYTES = 32 * 2**20
 
 
@@ -58,8 +59,8 @@ class LatticePlan:
         lattices: one per iteration; a single full one if exact.
         pooled: operator over the sums pooled over iterations.
         single: operator of each iteration alone, for the spread between them; empty for one iteration.
-        memberships: per iteration and scale the (n + 1, N_s) matrices, as uint8: a fourth of the memory, so that the
-            plans of all lengths of a table fit in the cache; None: computed chunk by chunk.
+        memberships: per iteration and scale the (N_s, n + 1) matrices, whose rows a chunk takes as they are; None:
+            computed chunk by chunk.
     """
 
     n: int
@@ -126,8 +127,10 @@ class LatticePlan:
         cells = (self.n + 1) * sum(len(scale) for lattice in lattices for scale in lattice.scales)
         memberships = None
         if cells <= _MEMBERSHIP_BYTES:
+            kept = dtype if cells * dtype.itemsize <= _MEMBERSHIP_BYTES else torch.uint8
             memberships = tuple(
-                tuple(membership(scale.masks, self.n, torch.uint8) for scale in lattice.scales) for lattice in lattices
+                tuple(membership(scale.masks, self.n, kept).t().contiguous() for scale in lattice.scales)
+                for lattice in lattices
             )
         single = tuple(moved(weights, device, dtype) for weights in self.single)
         return LatticePlan(self.n, self.exact, lattices, moved(self.pooled, device, dtype), single, memberships)
@@ -136,7 +139,7 @@ class LatticePlan:
         """Return the (n + 1, stop - start) membership of some subsequences of length s; the last row is ones."""
         dtype = self.pooled.within.dtype
         if self.memberships is not None:
-            return self.memberships[iteration][s - 1][:, start:stop].to(dtype)
+            return self.memberships[iteration][s - 1][start:stop].t().to(dtype)
         return membership(self.lattices[iteration].scales[s - 1].masks[start:stop], self.n, dtype)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from esv_ray.core.games.images import held_numbers
 from esv_ray.core.games.modules import gather_subsequences, weighted_sums
 from esv_ray.core.scales import Combine, Scales
-from esv_ray.core.workspace import Workspace, counting
+from esv_ray.core.workspace import Workspace, counting, gather_sum
 from esv_ray.errors import ModelError
 
 
@@ -125,7 +125,7 @@ class GatherHead(nn.Module):
         rows = elements + _row_starts(s, places, table.device)
         if batch > 1:
             rows = torch.add(counting(batch, table.device)[:, None], rows, alpha=batch)  # (R, B, s)
-        held = F.embedding_bag(rows.reshape(-1, s), table.view(-1, hidden), mode="sum")  # (R * B, H)
+        held = gather_sum(table.view(-1, hidden), rows.reshape(-1, s))  # (R * B, H)
         for index in range(self.n_rest - 1):
             held = torch.addmm(self.get_buffer(f"bias_{index}"), held.relu_(), self.get_buffer(f"weight_{index}"))
         if self.n_rest:
