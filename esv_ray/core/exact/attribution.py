@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first, relabel_positions
 from esv_ray.core.exact import marginals as per_scale
+from esv_ray.core.exact.probabilities import BITS, probabilities, waits_for_nothing
+from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
@@ -62,7 +65,11 @@ def attribute(
     kept: list[Tensor] | None = [] if extras.values and plan.exact else None
     walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
     marginals = empty.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
-    pooled, single, scores = _apply_operators(walk, empty, marginals)
+    single: list[Tensor] = []
+    if plan.operator is not None and walk.is_small and marginals is None and kept is None:
+        pooled, scores = _apply_at_once(walk, plan.operator, empty)
+    else:
+        pooled, single, scores = _apply_operators(walk, empty, marginals)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
     if single:
         bound = 1.0 if scorer.probabilities and output == "probability" else inf
@@ -79,6 +86,24 @@ def attribute(
         marginals=None if marginals is None else per_video_and_scale(marginals, batch, n_classes, relabelling),
         values=None if kept is None else tuple(kept),
     )
+
+
+def _apply_at_once(walk: _LatticeWalk, operator: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply the operator of a small full lattice to all its values together.
+
+    A single video of eight elements takes 1.4 ms scale by scale, of which 0.3 are products, and 0.8 so.
+
+    Args:
+        walk: the batch and the plan.
+        operator: (n, N).
+        empty: (columns,) value of the empty sequence.
+
+    Returns:
+        ESVs (n, B * columns), and the scores (B, columns) of the full sequence.
+    """
+    values = walk.all_values()
+    constant = walk.plan.pooled.constant[0, :, None] * empty.repeat(values.shape[1])
+    return torch.addmm(constant, operator, values.view(len(values), -1)), values[-1]
 
 
 def _apply_operators(
@@ -167,6 +192,35 @@ class _LatticeWalk:
         """The model's scorer."""
         return self.model.scorer
 
+    @cached_property
+    def unit(self) -> float:
+        """Factor of the scores F that are held (`probabilities`)."""
+        as_bits = isinstance(self.scorer, MultiScale) and self.output == "probability"
+        return BITS if as_bits and waits_for_nothing(self.features.device) else 1.0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the values of a full lattice may be taken together: they stay in the cache, and no scale is empty."""
+        scales, (n, batch, _) = self.scorer.scales, self.features.shape
+        lengths = scales is None or scales.shortest == 1
+        return lengths and 4 * batch * self.columns * 2**n * self.workspace.itemsize <= self.workspace.working_set
+
+    def all_values(self) -> Tensor:
+        """Return the values (N, B, columns) of all subsequences of the plan's lattice, in the order of its scales."""
+        lattice, scorer = self.plan.lattices[0], self.scorer
+        counts = [len(scale) for scale in lattice.scales]
+        out = self.workspace.take("all scores", (sum(counts), self.features.shape[1], self.columns))
+        previous: Tensor | None = None
+        for s, current in enumerate(out.split(counts), start=1):
+            prepared = self._prepare(s)
+            member = current[:0, 0] if scorer.ordered else self.plan.membership(0, s, 0, len(current))
+            self._score(0, s, slice(0, len(current)), prepared, member, previous, current)
+            previous = None if scorer.scales is None else current
+        if scorer.softmax and self.output == "probability":
+            return torch.softmax(out, dim=-1, out=out)
+        out[..., self.model.n_classes :] = 0
+        return out
+
     def scales(self, iteration: int, baselines: list[Tensor]) -> Iterator[Tensor]:
         """Yield for s = 1..n the sums of values (n + 1, B * columns): with each element, and over all subsequences.
 
@@ -206,10 +260,7 @@ class _LatticeWalk:
         The multi-scale score F (`Scales`) is built in place: heads write their share, then the parents' is added.
         """
         n, batch, _ = self.features.shape
-        scorer, lattice = self.scorer, self.plan.lattices[iteration]
-        count, prepared = len(lattice.scales[s - 1]), None
-        if scorer.scales is None or scorer.scales.has_head(s):
-            prepared = scorer.prepare(self.features, s, self.workspace)
+        scorer, count, prepared = self.scorer, len(self.plan.lattices[iteration].scales[s - 1]), self._prepare(s)
         row_bytes = batch * (self.columns + scorer.width(s)) * self.workspace.itemsize
         rows = max(1, self.workspace.working_set // row_bytes)
         sums = self.workspace.empty((n + 1, batch * self.columns))
@@ -222,17 +273,41 @@ class _LatticeWalk:
                 out = self.workspace.take("scores", (stop - start, batch, self.columns))
             else:
                 out = current[start:stop]
-            if prepared is not None:
-                elements = None
-                if scorer.ordered:
-                    elements = relabel_positions(lattice.elements(s, start, stop), self.relabelling)
-                scorer.scores(prepared, elements, member, out)
-            if previous is not None:
-                assert scorer.scales is not None, "only heads are combined with parents"
-                _add_parents(out, previous, lattice, s, start, stop, scorer.scales)
+            self._score(iteration, s, slice(start, stop), prepared, member, previous, out, self.unit)
             values = self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop])
             sums.addmm_(member, values, beta=0 if start == 0 else 1)
         return sums
+
+    def _prepare(self, s: int) -> Tensor | None:
+        """Return what the scorer needs for subsequences of length s; None: no head."""
+        if self.scorer.scales is None or self.scorer.scales.has_head(s):
+            return self.scorer.prepare(self.features, s, self.workspace)
+        return None
+
+    def _score(
+        self,
+        iteration: int,
+        s: int,
+        rows: slice,
+        prepared: Tensor | None,
+        member: Tensor,
+        previous: Tensor | None,
+        out: Tensor,
+        unit: float = 1.0,
+    ) -> None:
+        """Write F of some subsequences of a scale to out (R, B, columns), times `unit` if it is of heads."""
+        scorer, lattice = self.scorer, self.plan.lattices[iteration]
+        if prepared is not None:
+            elements = None
+            if scorer.ordered:
+                elements = relabel_positions(lattice.elements(s, rows.start, rows.stop), self.relabelling)
+            if isinstance(scorer, MultiScale):
+                scorer.scores(prepared, elements, member, out, unit)
+            else:
+                scorer.scores(prepared, elements, member, out)
+        if previous is not None:
+            assert scorer.scales is not None, "only heads are combined with parents"
+            _add_parents(out, previous, lattice, s, rows.start, rows.stop, scorer.scales)
 
     def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
         """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero.
@@ -240,10 +315,8 @@ class _LatticeWalk:
         The values themselves are written to `kept` (R, B, columns), unless that is None.
         """
         if self.scorer.softmax and self.output == "probability":
-            values = torch.softmax(out, dim=-1, out=self.workspace.take("values", tuple(out.shape)))
-            if kept is not None:
-                kept.copy_(values)
-            return values.view(len(out), -1).sub_(baseline)
+            baseline = baseline.view(out.shape[1:])
+            return probabilities(out, baseline, self.workspace, kept, unit=self.unit).view(len(out), -1)
         out[..., self.model.n_classes :] = 0
         if kept is not None:
             kept.copy_(out)
