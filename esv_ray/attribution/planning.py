@@ -30,7 +30,7 @@ from esv_ray.output.success import remove_success
 from esv_ray.spec import JobSpec, fingerprint, job_keys, with_memory_budget
 
 # Increased when the same spec gives other values or files; an older output is then refused.
-RESULTS_VERSION = 7
+RESULTS_VERSION = 8
 
 
 @dataclass(frozen=True)

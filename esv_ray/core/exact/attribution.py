@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first, relabel_positions
+from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first
 from esv_ray.core.exact import marginals as per_scale
 from esv_ray.core.exact.probabilities import BITS, probabilities, waits_for_nothing
+from esv_ray.core.exact.scores import ScaleScores
 from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import Scorer, VideoModel
-from esv_ray.core.lattices.lattice import Lattice
-from esv_ray.core.scales import Scales
 from esv_ray.core.spread import Spread, per_video, per_video_and_scale
-from esv_ray.core.workspace import Workspace, counting, gather_sum
+from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ def attribute(
     walk = _LatticeWalk(model, output, elements, len(empty), plan, relabelling, workspace, kept)
     marginals = empty.new_zeros((plan.n, plan.n, batch * len(empty))) if extras.marginals else None
     single: list[Tensor] = []
-    if plan.operator is not None and walk.is_small and marginals is None and kept is None:
-        pooled, scores = _apply_at_once(walk, plan.operator, empty)
+    if plan.operator is not None and walk.is_small:
+        pooled, scores = _apply_at_once(walk, plan.operator, empty, marginals)
     else:
         pooled, single, scores = _apply_operators(walk, empty, marginals)
     esv, spread = per_video(pooled, batch, n_classes, relabelling), None
@@ -88,22 +87,30 @@ def attribute(
     )
 
 
-def _apply_at_once(walk: _LatticeWalk, operator: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+def _apply_at_once(
+    walk: _LatticeWalk, operator: Tensor, empty: Tensor, marginals: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Apply the operator of a small full lattice to all its values together.
 
-    A single video of eight elements takes 1.4 ms scale by scale, of which 0.3 are products, and 0.8 so.
+    In a small model, a single video of eight elements takes 1.4 ms scale by scale, nearly all of it for the many steps,
+    and 0.8 so. Too few values are added up for a baseline to matter (`_LatticeWalk.scales`).
 
     Args:
         walk: the batch and the plan.
         operator: (n, N).
         empty: (columns,) value of the empty sequence.
+        marginals: as for `_apply_operators`.
 
     Returns:
         ESVs (n, B * columns), and the scores (B, columns) of the full sequence.
     """
     values = walk.all_values()
-    constant = walk.plan.pooled.constant[0, :, None] * empty.repeat(values.shape[1])
-    return torch.addmm(constant, operator, values.view(len(values), -1)), values[-1]
+    none, rows = empty.repeat(values.shape[1]), values.view(len(values), -1)
+    if marginals is not None:
+        for s, part in enumerate(rows.split([len(scale) for scale in walk.plan.lattices[0].scales]), start=1):
+            per_scale.add_scale(marginals, walk.plan.pooled, s, walk.plan.membership(0, s, 0, len(part)) @ part)
+        per_scale.finish(marginals, walk.plan.pooled, [torch.zeros_like(none)] * len(marginals), none)
+    return torch.addmm(walk.plan.pooled.constant[0, :, None] * none, operator, rows), values[-1]
 
 
 def _apply_operators(
@@ -145,7 +152,9 @@ def _apply_operators(
                 per_scale.add_scale(marginals, plan.pooled, s, sums)
             if s == n:
                 scores += (total + baselines[n - 1]).view_as(scores) / len(plan.lattices)
-    constants = torch.stack([baselines[0], *baselines[:n]])  # (n + 1, B * columns), the value of the empty sequence twice
+    constants = torch.stack(
+        [baselines[0], *baselines[:n]]
+    )  # (n + 1, B * columns), the value of the empty sequence twice
     for esv, weights in operators:
         esv.addmm_(weights.constant.t(), constants)
     if marginals is not None:
@@ -212,13 +221,19 @@ class _LatticeWalk:
         out = self.workspace.take("all scores", (sum(counts), self.features.shape[1], self.columns))
         previous: Tensor | None = None
         for s, current in enumerate(out.split(counts), start=1):
-            prepared = self._prepare(s)
-            member = current[:0, 0] if scorer.ordered else self.plan.membership(0, s, 0, len(current))
-            self._score(0, s, slice(0, len(current)), prepared, member, previous, current)
+            scale, rows = self._scale(0, s, previous, 1.0), self._rows(s)
+            for start, part in zip(range(0, len(current), rows), current.split(rows), strict=True):
+                stop = start + len(part)
+                # Ordered scorers look at positions alone.
+                member = part[:0, 0] if scorer.ordered else self.plan.membership(0, s, start, stop)
+                scale.write(start, stop, member, part)
             previous = None if scorer.scales is None else current
         if scorer.softmax and self.output == "probability":
-            return torch.softmax(out, dim=-1, out=out)
-        out[..., self.model.n_classes :] = 0
+            torch.softmax(out, dim=-1, out=out)
+        else:
+            out[..., self.model.n_classes :] = 0
+        if self.kept is not None:
+            self.kept.extend(part.clone() for part in out.split(counts))
         return out
 
     def scales(self, iteration: int, baselines: list[Tensor]) -> Iterator[Tensor]:
@@ -260,9 +275,8 @@ class _LatticeWalk:
         The multi-scale score F (`Scales`) is built in place: heads write their share, then the parents' is added.
         """
         n, batch, _ = self.features.shape
-        scorer, count, prepared = self.scorer, len(self.plan.lattices[iteration].scales[s - 1]), self._prepare(s)
-        row_bytes = batch * (self.columns + scorer.width(s)) * self.workspace.itemsize
-        rows = max(1, self.workspace.working_set // row_bytes)
+        scale, count = self._scale(iteration, s, previous, self.unit), len(self.plan.lattices[iteration].scales[s - 1])
+        rows = self._rows(s)
         sums = self.workspace.empty((n + 1, batch * self.columns))
         if self.kept is not None:
             self.kept.append(self.workspace.empty((count, batch, self.columns)))
@@ -273,41 +287,22 @@ class _LatticeWalk:
                 out = self.workspace.take("scores", (stop - start, batch, self.columns))
             else:
                 out = current[start:stop]
-            self._score(iteration, s, slice(start, stop), prepared, member, previous, out, self.unit)
+            scale.write(start, stop, member, out)
             values = self._values(out, baseline, None if self.kept is None else self.kept[-1][start:stop])
             sums.addmm_(member, values, beta=0 if start == 0 else 1)
         return sums
 
-    def _prepare(self, s: int) -> Tensor | None:
-        """Return what the scorer needs for subsequences of length s; None: no head."""
-        if self.scorer.scales is None or self.scorer.scales.has_head(s):
-            return self.scorer.prepare(self.features, s, self.workspace)
-        return None
+    def _rows(self, s: int) -> int:
+        """Return the number of subsequences of a chunk."""
+        row_bytes = self.features.shape[1] * (self.columns + self.scorer.width(s)) * self.workspace.itemsize
+        return max(1, self.workspace.working_set // row_bytes)
 
-    def _score(
-        self,
-        iteration: int,
-        s: int,
-        rows: slice,
-        prepared: Tensor | None,
-        member: Tensor,
-        previous: Tensor | None,
-        out: Tensor,
-        unit: float = 1.0,
-    ) -> None:
-        """Write F of some subsequences of a scale to out (R, B, columns), times `unit` if it is of heads."""
-        scorer, lattice = self.scorer, self.plan.lattices[iteration]
-        if prepared is not None:
-            elements = None
-            if scorer.ordered:
-                elements = relabel_positions(lattice.elements(s, rows.start, rows.stop), self.relabelling)
-            if isinstance(scorer, MultiScale):
-                scorer.scores(prepared, elements, member, out, unit)
-            else:
-                scorer.scores(prepared, elements, member, out)
-        if previous is not None:
-            assert scorer.scales is not None, "only heads are combined with parents"
-            _add_parents(out, previous, lattice, s, rows.start, rows.stop, scorer.scales)
+    def _scale(self, iteration: int, s: int, previous: Tensor | None, unit: float) -> ScaleScores:
+        """Return the scores of one scale, times `unit` if they are of heads."""
+        scorer, prepared = self.scorer, None
+        if scorer.scales is None or scorer.scales.has_head(s):
+            prepared = scorer.prepare(self.features, s, self.workspace)
+        return ScaleScores(scorer, self.plan.lattices[iteration], s, prepared, previous, self.relabelling, unit)
 
     def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
         """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero.
@@ -321,24 +316,3 @@ class _LatticeWalk:
         if kept is not None:
             kept.copy_(out)
         return out.view(len(out), -1) - baseline
-
-
-def _add_parents(
-    out: Tensor, previous: Tensor, lattice: Lattice, s: int, start: int, stop: int, scales: Scales
-) -> None:
-    """Add the parents' share of F to out (R, B, columns); at a scale without a head, store their mean."""
-    batch, columns = out.shape[1:]
-    parents = lattice.parents(s, start, stop)  # (R, P)
-    if batch > 1:
-        parents = torch.add(counting(batch, parents.device)[:, None], parents[:, None], alpha=batch)
-    total = gather_sum(previous.view(-1, columns), parents.view(-1, parents.shape[-1])).view_as(out)
-    parent_share, alone = lattice.scales[s - 1].parent_share, not scales.has_head(s)
-    if parent_share is None:  # all s parents were evaluated
-        if alone:
-            torch.mul(total, 1 / s, out=out)
-        else:
-            out.add_(total, alpha=scales.parents(s, s))
-    elif alone:
-        torch.mul(total, parent_share[start:stop, None], out=out)
-    else:
-        out.addcmul_(total, parent_share[start:stop, None], value=scales.parents(s))

@@ -46,7 +46,7 @@ def probabilities(
         torch.exp2(scores, out=values)
         sums = values.sum(dim=-1, keepdim=True)  # (R, B, 1)
         least, most = sums.aminmax()
-        if _LEAST <= float(least) and float(most) <= _MOST:  # False for NaN
+        if float(least) >= _LEAST and float(most) <= _MOST:  # False for NaN
             sums.reciprocal_()
             if kept is not None:
                 torch.mul(values, sums, out=kept)

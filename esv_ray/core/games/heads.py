@@ -289,9 +289,7 @@ class MultiScale(nn.Module):
         head = self._head(s)
         return head.table(features, workspace) if isinstance(head, GatherHead) else features.transpose(0, 1)
 
-    def scores(
-        self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor, unit: float = 1.0
-    ) -> None:
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor, unit: float = 1.0) -> None:
         """Write f^s / `Scales.share`, times `unit`, to out (R, B, columns), for positions (R, 1 or B, s)."""
         del member
         assert elements is not None, "an ordered game needs positions"
