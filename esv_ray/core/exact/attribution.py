@@ -107,10 +107,12 @@ def _apply_at_once(
     values = walk.all_values()
     none, rows = empty.repeat(values.shape[1]), values.view(len(values), -1)
     if marginals is not None:
-        for s, part in enumerate(rows.split([len(scale) for scale in walk.plan.lattices[0].scales]), start=1):
+        counts = [len(scale) for scale in walk.plan.lattices[0].scales]
+        for s, part in enumerate(torch.split(rows, counts), start=1):
             per_scale.add_scale(marginals, walk.plan.pooled, s, walk.plan.membership(0, s, 0, len(part)) @ part)
         per_scale.finish(marginals, walk.plan.pooled, [torch.zeros_like(none)] * len(marginals), none)
-    return torch.addmm(walk.plan.pooled.constant[0, :, None] * none, operator, rows), values[-1]
+    esv = torch.addmm(walk.plan.pooled.constant[0, :, None] * none, operator, rows)
+    return esv, values[-1].clone()  # out of the buffer, which the next batch overwrites
 
 
 def _apply_operators(
@@ -215,25 +217,25 @@ class _LatticeWalk:
         return lengths and 4 * batch * self.columns * 2**n * self.workspace.itemsize <= self.workspace.working_set
 
     def all_values(self) -> Tensor:
-        """Return the values (N, B, columns) of all subsequences of the plan's lattice, in the order of its scales."""
+        """Return the values (N, B, columns) of all subsequences of the plan's lattice, by scale, in a buffer."""
         lattice, scorer = self.plan.lattices[0], self.scorer
         counts = [len(scale) for scale in lattice.scales]
         out = self.workspace.take("all scores", (sum(counts), self.features.shape[1], self.columns))
         previous: Tensor | None = None
-        for s, current in enumerate(out.split(counts), start=1):
+        for s, current in enumerate(torch.split(out, counts), start=1):
             scale, rows = self._scale(0, s, previous, 1.0), self._rows(s)
-            for start, part in zip(range(0, len(current), rows), current.split(rows), strict=True):
-                stop = start + len(part)
+            for start in range(0, len(current), rows):
+                stop = min(start + rows, len(current))
                 # Ordered scorers look at positions alone.
-                member = part[:0, 0] if scorer.ordered else self.plan.membership(0, s, start, stop)
-                scale.write(start, stop, member, part)
+                member = current[:0, 0] if scorer.ordered else self.plan.membership(0, s, start, stop)
+                scale.write(start, stop, member, current[start:stop])
             previous = None if scorer.scales is None else current
         if scorer.softmax and self.output == "probability":
             torch.softmax(out, dim=-1, out=out)
         else:
             out[..., self.model.n_classes :] = 0
         if self.kept is not None:
-            self.kept.extend(part.clone() for part in out.split(counts))
+            self.kept.extend(part.clone() for part in torch.split(out, counts))
         return out
 
     def scales(self, iteration: int, baselines: list[Tensor]) -> Iterator[Tensor]:
