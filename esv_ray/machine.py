@@ -125,8 +125,8 @@ def _physical() -> int:
 
 def _available() -> int:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        with Path("/proc/meminfo").open() as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return _physical() // 2
 
@@ -135,9 +135,12 @@ def _container_limits() -> list[tuple[int, int]]:
     """Return limit and use of the container's memory, if a limit is set; cached files do not count as used."""
     for limit, used, made_of in _CGROUPS:
         try:
+            most = int(Path(limit).read_text())
+            if most >= _physical():  # how version 1 says that there is none; reading the parts takes 0.1 ms
+                return []
             lines = dict(line.split() for line in Path(made_of).read_text().splitlines())
             cached = sum(int(lines.get(name, 0)) for name in ("inactive_file", "active_file"))
-            return [(int(Path(limit).read_text()), max(0, int(Path(used).read_text()) - cached))]
+            return [(most, max(0, int(Path(used).read_text()) - cached))]
         except (OSError, ValueError):  # no file; "max": no limit
             continue
     return []

@@ -22,7 +22,10 @@ def test_memory_is_some_of_what_there_is() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the memory of the device counts there")
-@pytest.mark.parametrize(("limit", "used", "expected"), [("1000000000", "400000000", 0.6e9), ("max", "1", None)])
+@pytest.mark.parametrize(
+    ("limit", "used", "expected"),
+    [("1000000000", "400000000", 0.6e9), ("max", "1", None), ("9223372036854771712", "1", None)],
+)
 def test_a_container_limits_it(
     limit: str, used: str, expected: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,9 +31,16 @@ def default_working_set(device: torch.device, threads: int | None = None, *, ima
 
 
 @lru_cache(maxsize=64)
-def counting(count: int, device: torch.device) -> Tensor:
-    """Return 0, 1, .. count - 1 as int32, cached."""
-    return torch.arange(count, dtype=torch.int32, device=device)
+def counting(count: int, device: torch.device, step: int = 1) -> Tensor:
+    """Return 0, step, .. (count - 1) step as int32, cached."""
+    return torch.arange(0, count * step, step, dtype=torch.int32, device=device)
+
+
+def gather_sum(table: Tensor, rows: Tensor) -> Tensor:
+    """Return sums of rows (R, P) int32 of a table (K, W): (R, W)."""
+    count, together = rows.shape
+    # Of torch.nn.functional, embedding_bag makes the offsets again at each call.
+    return torch.embedding_bag(table, rows.reshape(-1), counting(count, rows.device, together))[0]
 
 
 class Workspace:

@@ -351,6 +351,15 @@ def test_batches_and_working_sets_change_rounding_only() -> None:
     assert torch.equal(exact(model, features).esv, whole.esv), "the same call gives the same bits"
 
 
+@pytest.mark.parametrize("n", [5, 9, 11])
+def test_results_hold_no_buffer_that_the_next_batch_overwrites(n: int) -> None:
+    model, workspace = make_model(n_max=4), Workspace(CPU, torch.float32)
+    first = exact(model, random_features(1, n), workspace=workspace)
+    kept = first.esv.clone(), first.scores.clone(), first.gaps.clone()
+    exact(model, random_features(1, n, seed=1), workspace=workspace)
+    assert all(torch.equal(*pair) for pair in zip(kept, (first.esv, first.scores, first.gaps), strict=True))
+
+
 def test_double_precision_on_request() -> None:
     single = make_model()
     double = make_model().to(dtype=torch.float64)

@@ -1,12 +1,16 @@
-"""A model's class prior: taken in float64, or refused in a line that names the classes."""
+"""A model's class prior, taken in float64 or refused in a line that names the classes; its device and dtype."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
-from esv_ray.core.games.model import check_prior
+from esv_ray.core.games.model import characteristic_game, check_prior, variable_length_model
 from esv_ray.errors import ModelError
+from tests.conftest import make_model, make_prior
 
 NAN, INF = float("nan"), float("inf")
 
@@ -36,3 +40,15 @@ def test_a_prior_that_is_none_names_classes_what_is_expected_and_what_there_is(p
         check_prior(torch.tensor(prior))
     assert str(caught.value).startswith("prior: expected ")
     assert said in str(caught.value)
+
+
+def test_device_and_dtype_follow_the_modules_wherever_they_are_moved() -> None:
+    """The place of the first floating-point tensor is looked up once, the tensor each time."""
+    for model in (make_model(), variable_length_model(nn.Linear(4, 3), make_prior(3), feature_dim=4)):
+        assert (model.dtype, model.device.type) == (torch.float32, "cpu")
+        assert model.to(dtype=torch.float64).dtype == torch.float64
+        assert model.dtype == torch.float64, "modules are moved, not copied"
+        model.scorer.half()
+        assert model.dtype == torch.float16
+        assert copy.deepcopy(model).dtype == torch.float16
+    assert characteristic_game(lambda positions: positions.float(), torch.zeros(1)).dtype == torch.float32

@@ -28,8 +28,10 @@ from esv_ray.core.tensor_fields import by_number, moved, numbered
 from esv_ray.core.workspace import Workspace
 from esv_ray.estimator import Output
 
-# A plan keeps its membership matrices up to this size; larger ones are computed chunk by chunk.
+# A plan keeps its membership matrices up to this size, in the dtype of the products or else as uint8; larger ones are
+# computed chunk by chunk.
 _MEMBERSHIP_BYTES = 32 * 2**20
+_MOST_AT_ONCE = 2**9  # subsequences of a full lattice whose values may be taken together
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class LatticePlan:
         lattices: one per iteration; a single full one if exact.
         pooled: operator over the sums pooled over iterations.
         single: operator of each iteration alone, for the spread between them; empty for one iteration.
-        memberships: per iteration and scale the (n + 1, N_s) matrices, as uint8: a fourth of the memory, so that the
-            plans of all lengths of a table fit in the cache; None: computed chunk by chunk.
+        memberships: per iteration and scale the (N_s, n + 1) matrices, whose rows a chunk takes as they are; None:
+            computed chunk by chunk.
+        operator: (n, 2^n - 1), `pooled` as one matrix over the values of all subsequences; None unless exact and small.
     """
 
     n: int
@@ -68,6 +71,7 @@ class LatticePlan:
     pooled: Weights
     single: tuple[Weights, ...]
     memberships: tuple[tuple[Tensor, ...], ...] | None = None
+    operator: Tensor | None = None
 
     @property
     def terms(self) -> int:
@@ -118,6 +122,7 @@ class LatticePlan:
     def nbytes(self) -> int:
         """Return the bytes held by lattices and membership matrices."""
         total = sum(lattice.nbytes() for lattice in self.lattices)
+        total += 0 if self.operator is None else self.operator.nbytes
         return total + sum(part.nbytes for per_scale in self.memberships or () for part in per_scale)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LatticePlan:
@@ -126,17 +131,23 @@ class LatticePlan:
         cells = (self.n + 1) * sum(len(scale) for lattice in lattices for scale in lattice.scales)
         memberships = None
         if cells <= _MEMBERSHIP_BYTES:
+            kept = dtype if cells * dtype.itemsize <= _MEMBERSHIP_BYTES else torch.uint8
             memberships = tuple(
-                tuple(membership(scale.masks, self.n, torch.uint8) for scale in lattice.scales) for lattice in lattices
+                tuple(membership(scale.masks, self.n, kept).t().contiguous() for scale in lattice.scales)
+                for lattice in lattices
             )
         single = tuple(moved(weights, device, dtype) for weights in self.single)
-        return LatticePlan(self.n, self.exact, lattices, moved(self.pooled, device, dtype), single, memberships)
+        operator = None
+        if lattices[0].full and 2**self.n <= _MOST_AT_ONCE:
+            operator = _operator(self.lattices[0], self.pooled).to(device, dtype)
+        pooled = moved(self.pooled, device, dtype)
+        return LatticePlan(self.n, self.exact, lattices, pooled, single, memberships, operator)
 
     def membership(self, iteration: int, s: int, start: int, stop: int) -> Tensor:
         """Return the (n + 1, stop - start) membership of some subsequences of length s; the last row is ones."""
         dtype = self.pooled.within.dtype
         if self.memberships is not None:
-            return self.memberships[iteration][s - 1][:, start:stop].to(dtype)
+            return self.memberships[iteration][s - 1][start:stop].t().to(dtype)
         return membership(self.lattices[iteration].scales[s - 1].masks[start:stop], self.n, dtype)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -168,6 +179,15 @@ def lattice_plan(lattices: tuple[Lattice, ...], *, exact: bool) -> LatticePlan:
         counts = [_counts(lattice) for lattice in lattices]
     single = tuple(_weights(count) for count in counts) if len(counts) > 1 else ()
     return LatticePlan(n, exact, lattices, _weights(torch.stack(counts).sum(dim=0)), single)
+
+
+def _operator(lattice: Lattice, weights: Weights) -> Tensor:
+    """Return the coefficients (n, N) of the values of all N subsequences of a lattice."""
+    parts = []
+    for s, scale in enumerate(lattice.scales, start=1):
+        held = membership(scale.masks, lattice.n, torch.bool)[:-1]  # (n, N_s)
+        parts.append(torch.where(held, weights.within[s, :, None], -weights.without[s, :, None]))
+    return torch.cat(parts, dim=1)
 
 
 def _counts(lattice: Lattice) -> Tensor:

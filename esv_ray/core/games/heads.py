@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from esv_ray.core.games.images import held_numbers
 from esv_ray.core.games.modules import gather_subsequences, weighted_sums
 from esv_ray.core.scales import Combine, Scales
-from esv_ray.core.workspace import Workspace, counting
+from esv_ray.core.workspace import Workspace, counting, gather_sum
 from esv_ray.errors import ModelError
 
 
@@ -87,6 +87,9 @@ class MlpHead(nn.Module):
 class GatherHead(nn.Module):
     """An MLP head laid out for the gather-sum; its scores are divided (`Scales.share`)."""
 
+    first: Tensor
+    first_bias: Tensor
+
     def __init__(self, head: MlpHead, share: float, *, padded: bool) -> None:
         super().__init__()
         self.scale = head.scale
@@ -106,9 +109,16 @@ class GatherHead(nn.Module):
             self.register_buffer(f"weight_{index}", weight.t().contiguous())  # (in, out)
             self.register_buffer(f"bias_{index}", bias)
 
+    def _layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return bias (out,) and weight (in, out) of a layer after the first; `get_buffer` would take 4 us each."""
+        bias, weight = self._buffers[f"bias_{index}"], self._buffers[f"weight_{index}"]
+        assert bias is not None, "registered as a tensor"
+        assert weight is not None, "registered as a tensor"
+        return bias, weight
+
     def table(self, features: Tensor, workspace: Workspace) -> Tensor:
         """Return the first-layer table of features (n, B, D): (s, n - s + 1, B, H); position 0 includes the bias."""
-        first = self.get_buffer("first")
+        first = self.first
         n, batch, dim = features.shape
         places = n - self.scale + 1
         elements = features.relu() if self.input_relu else features
@@ -116,31 +126,32 @@ class GatherHead(nn.Module):
         windows = elements.as_strided((self.scale, places * batch, dim), (batch * dim, dim, 1))
         table = workspace.take("table", (self.scale, places * batch, first.shape[2]))
         torch.bmm(windows, first, out=table)
-        table[0] += self.get_buffer("first_bias")
+        table[0] += self.first_bias
         return table.view(self.scale, places, batch, -1)
 
-    def scores(self, table: Tensor, elements: Tensor, out: Tensor) -> None:
-        """Write scores to out (R * B, columns), from the table and positions (R, 1 or B, s) int32."""
+    def scores(self, table: Tensor, elements: Tensor, out: Tensor, unit: float = 1.0) -> None:
+        """Write scores times `unit` to out (R * B, columns), from the table and positions (R, 1 or B, s) int32."""
         s, places, batch, hidden = table.shape
         rows = elements + _row_starts(s, places, table.device)
         if batch > 1:
             rows = torch.add(counting(batch, table.device)[:, None], rows, alpha=batch)  # (R, B, s)
-        held = F.embedding_bag(rows.reshape(-1, s), table.view(-1, hidden), mode="sum")  # (R * B, H)
+        held = gather_sum(table.view(-1, hidden), rows.reshape(-1, s))  # (R * B, H)
         for index in range(self.n_rest - 1):
-            held = torch.addmm(self.get_buffer(f"bias_{index}"), held.relu_(), self.get_buffer(f"weight_{index}"))
+            bias, weight = self._layer(index)
+            held = torch.addmm(bias, held.relu_(), weight)
         if self.n_rest:
-            last = self.n_rest - 1
-            torch.addmm(self.get_buffer(f"bias_{last}"), held.relu_(), self.get_buffer(f"weight_{last}"), out=out)
+            bias, weight = self._layer(self.n_rest - 1)
+            torch.addmm(bias, held.relu_(), weight, beta=unit, alpha=unit, out=out)
         else:
-            out.copy_(held)
+            torch.mul(held, unit, out=out)
 
     def lay_out(self, elements: Tensor) -> Tensor:
         """Return the first-layer table (s, B, places, H) of elements (B, n, D), differentiable; with the bias."""
         places = elements.shape[1] - self.scale + 1
         inputs = elements.relu() if self.input_relu else elements
         windows = torch.stack([inputs[:, k : k + places] for k in range(self.scale)])  # (s, B, places, D)
-        table = torch.bmm(windows.flatten(1, 2), self.get_buffer("first")).view(*windows.shape[:3], -1)
-        return torch.cat([table[:1] + self.get_buffer("first_bias"), table[1:]])
+        table = torch.bmm(windows.flatten(1, 2), self.first).view(*windows.shape[:3], -1)
+        return torch.cat([table[:1] + self.first_bias, table[1:]])
 
     def weighted(self, table: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
         """Return weighted sums of the scores, differentiable in the table (`model.Scorer`).
@@ -152,12 +163,13 @@ class GatherHead(nn.Module):
         last = self.n_rest - 1
         held = _gathered(table, positions + _row_starts(self.scale, table.shape[2], table.device))  # (R, B, H)
         for index in range(last):
-            held = torch.matmul(held.relu(), self.get_buffer(f"weight_{index}")) + self.get_buffer(f"bias_{index}")
+            bias, weight = self._layer(index)
+            held = torch.matmul(held.relu(), weight) + bias
         total: Tensor = torch.tensordot(weights, held.relu() if self.n_rest else held, dims=1)  # (K, B, H)
         if self.n_rest == 0:
             return total
-        bias = weights.sum(dim=1)[:, None, None] * self.get_buffer(f"bias_{last}")
-        return torch.matmul(total, self.get_buffer(f"weight_{last}")) + bias
+        bias, weight = self._layer(last)
+        return torch.matmul(total, weight) + weights.sum(dim=1)[:, None, None] * bias
 
 
 def _gathered(table: Tensor, rows: Tensor) -> Tensor:
@@ -243,17 +255,18 @@ class MultiScale(nn.Module):
         self.projection = projection
         self.padded = all(isinstance(head, MlpHead) for head in heads.values())
         self.heads = nn.ModuleDict()  # by s - 1
+        self._by_scale: dict[int, nn.Module] = {}  # the same: a look-up in a `ModuleDict` takes 2 us
         for s in sorted(heads):
             head = heads[s]
             laid_out = GatherHead(head, self.scales.share(s), padded=self.padded) if isinstance(head, MlpHead) else head
-            self.heads[str(s - 1)] = laid_out.eval()
+            self.heads[str(s - 1)] = self._by_scale[s] = laid_out.eval()
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the elements (..., D') that the heads see, of features (..., D)."""
         return features if self.projection is None else self.projection(features)
 
     def _head(self, s: int) -> nn.Module:
-        return self.heads[str(s - 1)]
+        return self._by_scale[s]
 
     def called(self) -> dict[int, nn.Module]:
         """Return the heads that are called on gathered subsequences (all but MLPs), by scale."""
@@ -276,17 +289,17 @@ class MultiScale(nn.Module):
         head = self._head(s)
         return head.table(features, workspace) if isinstance(head, GatherHead) else features.transpose(0, 1)
 
-    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
-        """Write f^s / `Scales.share` to out (R, B, columns), for positions (R, 1 or B, s)."""
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor, unit: float = 1.0) -> None:
+        """Write f^s / `Scales.share`, times `unit`, to out (R, B, columns), for positions (R, 1 or B, s)."""
         del member
         assert elements is not None, "an ordered game needs positions"
         s = elements.shape[-1]
         head = self._head(s)
         if isinstance(head, GatherHead):
-            head.scores(prepared, elements, out.view(-1, out.shape[-1]))
+            head.scores(prepared, elements, out.view(-1, out.shape[-1]), unit)
         else:
             logits: Tensor = head(gather_subsequences(prepared, elements))
-            torch.div(logits.view_as(out), self.scales.share(s), out=out)
+            torch.div(logits.view_as(out), self.scales.share(s) / unit, out=out)
 
     def lay_out(self, elements: Tensor, s: int) -> Tensor:
         """Return the first-layer table of an MLP head, or the elements (B, n, D') themselves; differentiable."""
