@@ -8,6 +8,7 @@ from esv_ray.bench.outputs import Shape
 from esv_ray.input.units import Unit
 from esv_ray.output.computed import ORDERS, Computed, Discarded, InputRows, Replaced, replaced_places
 from esv_ray.output.results import UnitTables, unit_tables
+from tests.support.units import only
 
 TABLES = ("marginals", "interactions", "discards", "replacements")
 
@@ -55,6 +56,6 @@ def noise(shape: Shape, unit: Unit, rng: np.random.Generator) -> UnitTables:
             rng.integers(0, classes, (count, len(places["discarded"]))),
         ),
     )  # fmt: skip
-    ids = [f"video-{unit.first_row + row}-{rng.integers(2**60)}" for row in range(count)]
+    ids = [f"video-{only(unit).first_row + row}-{rng.integers(2**60)}" for row in range(count)]
     inputs = InputRows(ids, label, np.ones(count, bool), np.full(count, 2 * n, np.int32))
     return unit_tables(inputs, [computed], [], shape.tables)

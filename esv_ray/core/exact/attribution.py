@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,7 @@ from torch.nn import functional as F
 
 from esv_ray.core.attribution import NO_EXTRAS, Attribution, Extras, elements_first
 from esv_ray.core.exact import marginals as per_scale
-from esv_ray.core.exact.probabilities import BITS, probabilities, waits_for_nothing
 from esv_ray.core.exact.scores import ScaleScores
-from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import Scorer, VideoModel
 from esv_ray.core.spread import Spread, per_video, per_video_and_scale
 from esv_ray.core.workspace import Workspace
@@ -203,12 +200,6 @@ class _LatticeWalk:
         """The model's scorer."""
         return self.model.scorer
 
-    @cached_property
-    def unit(self) -> float:
-        """Factor of the scores F that are held (`probabilities`)."""
-        as_bits = isinstance(self.scorer, MultiScale) and self.output == "probability"
-        return BITS if as_bits and waits_for_nothing(self.features.device) else 1.0
-
     @property
     def is_small(self) -> bool:
         """Whether the values of a full lattice may be taken together: they stay in the cache, and no scale is empty."""
@@ -223,7 +214,7 @@ class _LatticeWalk:
         out = self.workspace.take("all scores", (sum(counts), self.features.shape[1], self.columns))
         previous: Tensor | None = None
         for s, current in enumerate(torch.split(out, counts), start=1):
-            scale, rows = self._scale(0, s, previous, 1.0), self._rows(s)
+            scale, rows = self._scale(0, s, previous), self._rows(s)
             for start in range(0, len(current), rows):
                 stop = min(start + rows, len(current))
                 # Ordered scorers look at positions alone.
@@ -277,7 +268,7 @@ class _LatticeWalk:
         The multi-scale score F (`Scales`) is built in place: heads write their share, then the parents' is added.
         """
         n, batch, _ = self.features.shape
-        scale, count = self._scale(iteration, s, previous, self.unit), len(self.plan.lattices[iteration].scales[s - 1])
+        scale, count = self._scale(iteration, s, previous), len(self.plan.lattices[iteration].scales[s - 1])
         rows = self._rows(s)
         sums = self.workspace.empty((n + 1, batch * self.columns))
         if self.kept is not None:
@@ -299,12 +290,12 @@ class _LatticeWalk:
         row_bytes = self.features.shape[1] * (self.columns + self.scorer.width(s)) * self.workspace.itemsize
         return max(1, self.workspace.working_set // row_bytes)
 
-    def _scale(self, iteration: int, s: int, previous: Tensor | None, unit: float) -> ScaleScores:
-        """Return the scores of one scale, times `unit` if they are of heads."""
+    def _scale(self, iteration: int, s: int, previous: Tensor | None) -> ScaleScores:
+        """Return the scores of one scale."""
         scorer, prepared = self.scorer, None
         if scorer.scales is None or scorer.scales.has_head(s):
             prepared = scorer.prepare(self.features, s, self.workspace)
-        return ScaleScores(scorer, self.plan.lattices[iteration], s, prepared, previous, self.relabelling, unit)
+        return ScaleScores(scorer, self.plan.lattices[iteration], s, prepared, previous, self.relabelling)
 
     def _values(self, out: Tensor, baseline: Tensor, kept: Tensor | None) -> Tensor:
         """Return values minus the baseline, (R, B * columns), of scores F (R, B, columns); idle columns are zero.
@@ -312,8 +303,10 @@ class _LatticeWalk:
         The values themselves are written to `kept` (R, B, columns), unless that is None.
         """
         if self.scorer.softmax and self.output == "probability":
-            baseline = baseline.view(out.shape[1:])
-            return probabilities(out, baseline, self.workspace, kept, unit=self.unit).view(len(out), -1)
+            values = torch.softmax(out, dim=-1, out=self.workspace.take("values", tuple(out.shape)))
+            if kept is not None:
+                kept.copy_(values)
+            return values.view(len(out), -1).sub_(baseline)
         out[..., self.model.n_classes :] = 0
         if kept is not None:
             kept.copy_(out)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from esv_ray.core.attribution import relabel_positions
-from esv_ray.core.games.heads import MultiScale
 from esv_ray.core.games.model import Scorer
 from esv_ray.core.lattices.lattice import Lattice
 from esv_ray.core.scales import Scales
@@ -27,7 +26,6 @@ class ScaleScores:
         previous: F of the scale before, (N + 1, B, columns), with a row of zeros for parents that were not sampled; a
             full lattice has none, and does without it. None: parents have no share.
         relabelling: (B, n), or None.
-        unit: factor of scores of heads.
     """
 
     scorer: Scorer
@@ -36,7 +34,6 @@ class ScaleScores:
     prepared: Tensor | None
     previous: Tensor | None
     relabelling: Tensor | None
-    unit: float
 
     def write(self, start: int, stop: int, member: Tensor, out: Tensor) -> None:
         """Write F of some subsequences, of membership (n + 1, R), to out (R, B, columns)."""
@@ -44,10 +41,7 @@ class ScaleScores:
             elements = None
             if self.scorer.ordered:
                 elements = relabel_positions(self.lattice.elements(self.s, start, stop), self.relabelling)
-            if isinstance(self.scorer, MultiScale):
-                self.scorer.scores(self.prepared, elements, member, out, self.unit)
-            else:
-                self.scorer.scores(self.prepared, elements, member, out)
+            self.scorer.scores(self.prepared, elements, member, out)
         if self.previous is not None:
             assert self.scorer.scales is not None, "only heads are combined with parents"
             _add_parents(out, self.previous, self.lattice, self.s, start, stop, self.scorer.scales)

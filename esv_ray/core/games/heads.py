@@ -129,8 +129,8 @@ class GatherHead(nn.Module):
         table[0] += self.first_bias
         return table.view(self.scale, places, batch, -1)
 
-    def scores(self, table: Tensor, elements: Tensor, out: Tensor, unit: float = 1.0) -> None:
-        """Write scores times `unit` to out (R * B, columns), from the table and positions (R, 1 or B, s) int32."""
+    def scores(self, table: Tensor, elements: Tensor, out: Tensor) -> None:
+        """Write scores to out (R * B, columns), from the table and positions (R, 1 or B, s) int32."""
         s, places, batch, hidden = table.shape
         rows = elements + _row_starts(s, places, table.device)
         if batch > 1:
@@ -141,9 +141,9 @@ class GatherHead(nn.Module):
             held = torch.addmm(bias, held.relu_(), weight)
         if self.n_rest:
             bias, weight = self._layer(self.n_rest - 1)
-            torch.addmm(bias, held.relu_(), weight, beta=unit, alpha=unit, out=out)
+            torch.addmm(bias, held.relu_(), weight, out=out)
         else:
-            torch.mul(held, unit, out=out)
+            out.copy_(held)
 
     def lay_out(self, elements: Tensor) -> Tensor:
         """Return the first-layer table (s, B, places, H) of elements (B, n, D), differentiable; with the bias."""
@@ -289,17 +289,17 @@ class MultiScale(nn.Module):
         head = self._head(s)
         return head.table(features, workspace) if isinstance(head, GatherHead) else features.transpose(0, 1)
 
-    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor, unit: float = 1.0) -> None:
-        """Write f^s / `Scales.share`, times `unit`, to out (R, B, columns), for positions (R, 1 or B, s)."""
+    def scores(self, prepared: Tensor, elements: Tensor | None, member: Tensor, out: Tensor) -> None:
+        """Write f^s / `Scales.share` to out (R, B, columns), for positions (R, 1 or B, s)."""
         del member
         assert elements is not None, "an ordered game needs positions"
         s = elements.shape[-1]
         head = self._head(s)
         if isinstance(head, GatherHead):
-            head.scores(prepared, elements, out.view(-1, out.shape[-1]), unit)
+            head.scores(prepared, elements, out.view(-1, out.shape[-1]))
         else:
             logits: Tensor = head(gather_subsequences(prepared, elements))
-            torch.div(logits.view_as(out), self.scales.share(s) / unit, out=out)
+            torch.div(logits.view_as(out), self.scales.share(s), out=out)
 
     def lay_out(self, elements: Tensor, s: int) -> Tensor:
         """Return the first-layer table of an MLP head, or the elements (B, n, D') themselves; differentiable."""
