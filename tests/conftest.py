@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,27 @@ mark_ours()
 # Nothing fails because the machine is busy: no example has a deadline.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="of the slow tests and those of a release, only part K of N parts")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests of the other parts. Those of a module are of one part: they share what they start."""
+    if not (part := config.getoption("--part")):
+        return
+    k, n = (int(number) for number in part.split("/"))
+    left_out = [
+        item
+        for item in items
+        if any(item.get_closest_marker(mark) for mark in ("slow", "release"))
+        and not item.get_closest_marker("always")
+        and crc32(item.location[0].encode()) % n != k
+    ]
+    config.hook.pytest_deselected(left_out)
+    leave = {id(item) for item in left_out}
+    items[:] = [item for item in items if id(item) not in leave]
 
 
 def pytest_xdist_auto_num_workers() -> int:

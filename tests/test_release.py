@@ -17,7 +17,7 @@ import yaml
 
 from tests.support.pages import DOCS, ROOT
 
-pytestmark = pytest.mark.xdist_group("release")  # they share the packages
+pytestmark = [pytest.mark.xdist_group("release"), pytest.mark.always]  # they share the packages
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))

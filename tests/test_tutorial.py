@@ -91,7 +91,7 @@ def test_the_commands_and_numbers_of_choosing_settings(tutorial: tuple[Path, dic
     assert len(rows) == 11
     assert {_stable(row) for row in rows} <= got
     videos = pq.read_table(folder / "esv-tight" / "videos").to_pylist()
-    counts = [sum(video["iterations"] == k for video in videos) for k in (1, 2, 4, 8)]
+    counts = [sum(video["iterations"] == k for video in videos) for k in (1, 2, 4, 8, 16, 0)]
     assert f"| recordings | {' | '.join(map(str, counts))} |" in text
 
 

@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def drawn(self) -> dict[str, pa.Table]:
-        """The tables that have figures; for two methods of one output without the accuracies, which are equal."""
+        """The tables that have figures; the accuracies of two methods of one output are equal and left out."""
         compare = self.compare
         for place, field in enumerate(compare.schema):
             if self.of_one and field.name.startswith("accuracy"):

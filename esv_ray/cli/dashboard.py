@@ -21,7 +21,7 @@ _PORTS = 65_535
     "--media",
     type=LOCATION,
     metavar="URL",
-    help="Videos, which pages play too, pictures or a table of esv extract --thumbnails: the frames.",
+    help="Source of the frames: videos (which pages also play), pictures, or a table of esv extract --thumbnails.",
 )
 @click.option(
     "--compare",

@@ -72,7 +72,8 @@ submit_options = option_group(
 def submit(context: click.Context, job: JobArguments, target: Target, options: SubmitOptions, run: RunOptions) -> None:
     """Run a job on a Ray cluster, or as a RayJob on Kubernetes.
 
-    SPEC is a job of esv attribute or of esv extract: one with the key `videos` is an extraction.
+    SPEC is a spec of esv attribute, esv extract or esv train: one with the key `videos` is an
+    extraction, and one with a key such as n_max or epochs is a training run.
 
     A Ray cluster is checked before the job starts: its software versions, the spec, and access to the storage from
     every node; the spec is stored in OUTPUT/_submissions. On Kubernetes nothing is checked on the cluster (run esv plan

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     "--actors",
     type=Count(min=0),
     metavar="N",
-    help="Maximum number of heads trained at a time, each by its own actor; 0: run in this process (default; auto with "
-    "--address).",
+    help="Maximum number of heads trained at a time, each by its own actor; 0: run in this process. Default: 0; "
+    "with --address, as many as the cluster can hold.",
 )
 @click.option("--address", type=NAME, metavar="ADDRESS", help="Ray cluster, auto or HOST:PORT (default: none).")
 @click.option("--retry-failed", is_flag=True, help="Train failed heads again; the others are unchanged.")

@@ -122,6 +122,7 @@ def shuffled_accuracy(folder: Path) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.always
 @pytest.mark.timeout(1500)  # 80 seconds on two free cores
 @pytest.mark.xdist_group("jobs")
 def test_shapes_from_videos_to_a_report(tmp_path: Path) -> None:

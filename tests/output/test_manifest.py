@@ -184,7 +184,7 @@ def test_the_whole_content_is_readable(output: str) -> None:
         json.dumps({**WHOLE, "units": [[0, 0, 0, True, 0]]}).encode(),
         json.dumps({**WHOLE, "spec": {"classes": ["label"]}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "estimator": {"output": "odds"}}}).encode(),
-        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "classes": "7"}}).encode(),
+        json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "classes": 7.5}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": "x"}}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": "label"}}}).encode(),
         json.dumps({**WHOLE, "spec": {**WHOLE["spec"], "columns": {"features": 3}}}).encode(),

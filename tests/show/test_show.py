@@ -366,5 +366,5 @@ def test_no_other_words_for_a_standard_error() -> None:
         for path in sources
         if re.search(r"±|&plusmn;", path.read_text()) and "standard_error_note" not in path.read_text()
     }
-    assert signs == {"dashboard/static/video.js"}, "it shows the sentence that dashboard/video.py sends"
+    assert signs == {"dashboard/static/steps.js"}, "esvs.js shows the sentence that dashboard/video.py sends"
     assert "standard_error_note" in (package / "dashboard/video.py").read_text()

@@ -51,7 +51,7 @@ def page() -> str:
     parts = [_HEAD, _table("name", "what it does", index), "## Functions"]
     for name, function in functions.items():
         parts += [f"### {name}", _signature(f"esv_ray.{name}", function), *_described(function)]
-    parts.append("## Classes of results")
+    parts.append("## Result classes")
     for kind, source in RESULTS.items():
         parts += [f"### {kind.__name__}", f"Returned by `{source}`.", *_of_class(kind)]
     return "\n\n".join([*(part.rstrip("\n") for part in [*parts, "## Errors", *_of_errors()])]) + "\n"

@@ -97,7 +97,7 @@ class VideoModel:
         """Return the model on another device or in another floating-point dtype; its modules are moved, not copied.
 
         Raises:
-            SpecError: there is no such device here, or the dtype is not of floating point.
+            SpecError: there is no such device here, or the dtype is not a floating-point type.
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise SpecError(f"dtype: expected a floating-point dtype of torch, got {dtype!r:.60}")
@@ -112,7 +112,7 @@ class VideoModel:
         return replace(self, scorer=self.scorer.to(device=device, dtype=dtype), prior=self.prior.to(device))
 
     def check_output(self, output: Output) -> None:
-        """Check that the model has a game of this output; `empty_value` does not, since that would wait for a device.
+        """Check that the model can give this output; `empty_value` does not check it, to avoid a wait for the device.
 
         Raises:
             SpecError: the output is `logit`, but the model has no logits, or the prior of a class is 0.
