@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and not item.get_closest_marker("always")
         and crc32(item.location[0].encode()) % n != k
     ]
-    config.hook.pytest_deselected(left_out)
+    config.hook.pytest_deselected(items=left_out)
     leave = {id(item) for item in left_out}
     items[:] = [item for item in items if id(item) not in leave]
 
