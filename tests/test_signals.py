@@ -196,7 +196,8 @@ def test_while_it_computes_and_it_goes_on_later(tmp_path: Path) -> None:
     features = poisoned_table(tmp_path / "f.parquet", 12, {6: 663.0, 7: 663.0})
     options = ("compute.unit=1", "cluster.actors=0")
     command = Command(*attribute(features, hanging, out, *options))
-    command.reach(lambda: len(list(out.glob("videos/part-*"))) >= 6)
+    # Two units are computed at a time, on one thread: the first that hangs may come before the last that does not.
+    command.reach(lambda: len(list(out.glob("videos/part-*"))) >= 5)
     command.interrupt(TERM, INT, TERM)
     assert json.loads((out / "progress.json").read_text())["state"] == "interrupted"
     fixed.touch()

@@ -8,6 +8,7 @@ module `esv_ray` as `python -m esv_ray` does. Tests of the start itself begin a 
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import gc
 import importlib
 import json
@@ -28,6 +29,8 @@ from types import TracebackType
 from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
+DUMP = signal.SIGUSR1
+"""A signal at which a command prints what its threads are doing."""
 _STANDARD_FILES = 3
 _MOST_BYTES = 1 << 18
 _MODULES = (
@@ -261,6 +264,7 @@ def _become(request: Mapping[str, Any], files: Sequence[int]) -> NoReturn:
         os.closerange(_STANDARD_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         sys.stdin, sys.stdout = open(0), open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        faulthandler.register(DUMP, file=2, all_threads=True)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])

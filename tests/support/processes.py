@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from tests.support.preloaded import Process
+from tests.support.preloaded import DUMP, Process
 
 MARK = "ESV_TEST_MARK"
 ENDED = "esv: interrupted"
@@ -85,8 +85,20 @@ class Command:
 
     def reach(self, reached: Callable[[], object]) -> None:
         """Wait for a stage of its work."""
-        wait_until(lambda: reached() or self.process.poll() is not None)
+        try:
+            wait_until(lambda: reached() or self.process.poll() is not None)
+        except AssertionError:
+            raise AssertionError(f"not reached: {self._stopped()}") from None
         assert self.process.poll() is None, self.process.communicate()
+
+    def _stopped(self) -> tuple[str, str]:
+        """Return the output of a command that stands still, with what its threads were doing, and end it."""
+        if isinstance(self.process, Process):
+            self.process.send_signal(DUMP)
+            time.sleep(2)
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+        return self.process.communicate(timeout=LONGEST_S)
 
     def end(self) -> tuple[int, str, str]:
         """Exit code, standard output and standard error, once it has ended; no process of it is left."""
