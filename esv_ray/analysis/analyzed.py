@@ -124,7 +124,7 @@ def open_output(output: str, explained: ClassName | None = None, features: str |
 
     Args:
         output: its location.
-        explained: the class whose ESVs are analyzed; None: the label if the job keeps its ESVs of all labelled videos,
+        explained: the class whose ESVs are analyzed; None: the label if the job keeps its ESVs of all labeled videos,
             else the predicted class.
         features: location of the feature table, which may have key moments; None: that of run.json, if it is trusted.
 
@@ -209,7 +209,7 @@ def _census(con: duckdb.DuckDBPyConnection) -> Census:
 
 
 def _explained(asked: ClassName | None, census: Census, kept: Sequence[object], n_classes: int) -> ClassName:
-    """Return the class to analyze: by default the label if its ESVs are kept of all labelled videos.
+    """Return the class to analyze: by default the label if its ESVs are kept of all labeled videos.
 
     If they are kept of some videos only, such as those that are recognized, these videos are a biased choice.
 

@@ -60,7 +60,7 @@ WORLDS: dict[KeyEvents, tuple[World, int]] = {
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Labelled videos of n elements each.
+    """Labeled videos of n elements each.
 
     Attributes:
         ids: B names.
@@ -81,7 +81,7 @@ class Cases:
 
 
 def read_cases(url: str, model: VideoModel, n: int, count: int) -> tuple[Cases, torch.Tensor]:
-    """Read the first labelled videos of at least n frames, n evenly spaced elements of each, and the mean element.
+    """Read the first labeled videos of at least n frames, n evenly spaced elements of each, and the mean element.
 
     Raises:
         DataError: there is none, or a video lacks key_start or key_end in a table that has them.
@@ -90,7 +90,7 @@ def read_cases(url: str, model: VideoModel, n: int, count: int) -> tuple[Cases, 
     mean = torch.from_numpy(np.concatenate([video.features for video in videos]).mean(axis=0, dtype=np.float64))
     chosen = [video for video in videos if video.label is not None and len(video.features) >= n][:count]
     if not chosen:
-        raise DataError(f"{url}: expected labelled videos of at least {n} frames, found none; take fewer elements")
+        raise DataError(f"{url}: expected labeled videos of at least {n} frames, found none; take fewer elements")
     frames = sample_frames(np.array([len(video.features) for video in chosen]), n)  # (B, n)
     elements = np.stack([video.features[at] for video, at in zip(chosen, frames, strict=True)])
     features = torch.from_numpy(elements).to(model.device, model.dtype)

@@ -331,7 +331,7 @@ def test_facts_read_well(outputs: dict[str, Path], compared: Report, tmp_path: P
     assert content.title == "Element Shapley Values of b/out"
     assert fact(content, "Data").text.endswith(", 1,200 videos")
     assert fact(content, "Complete").text == "2 of 2 units committed; 1,200 rows: 1,200 ok, 0 skipped, 0 failed"
-    assert "of 1,200 labelled videos" in fact(content, "Accuracy").text
+    assert "of 1,200 labeled videos" in fact(content, "Accuracy").text
     assert any("of 1,200 sequences" in note for note in content.notes)
     assert _lengths({n: 20 - n for n in range(2, 20)}) == (
         "2 to 19 (18 lengths); findings are of the most frequent, 2 (18 videos)"

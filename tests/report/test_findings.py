@@ -85,6 +85,7 @@ def test_the_largest_are_shown(tmp_path: Path) -> None:
     assert f"corrected for {told[1]} comparisons" in " ".join(each.sentence for each in content.findings)
 
 
+@pytest.mark.slow
 def test_those_that_are_not_clear_are_marked(tmp_path: Path) -> None:
     """What noise shows is by chance: still three findings, and the report says what they are."""
     write_output(str(tmp_path / "out"), Shape(40, 4, 3, sampled=False, tables=TABLES), tables_of=noise)

@@ -90,6 +90,7 @@ def test_tooltips_say_what_marks_show() -> None:
     assert "data-tip" not in reports.figure("positions").narrow.decode()
 
 
+@pytest.mark.slow
 def test_tooltips_say_what_they_are_of() -> None:
     """Rows of a ranking begin with their names, however they are wrapped; nothing is said that only places a mark."""
     tips = re.findall(r'data-tip="([^"]+)"', reports.figure("confusions").wide.decode())

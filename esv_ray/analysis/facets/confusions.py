@@ -35,7 +35,7 @@ ORDER BY n_elements, c.videos DESC, label, predicted
 def page(table: pa.Table, analyzed: Analyzed) -> Page:
     """Return what is printed."""
     if not table.num_rows:
-        return Page(["No labelled video is misclassified." if analyzed.census.ok else "No video has ESVs."])
+        return Page(["No labeled video is misclassified." if analyzed.census.ok else "No video has ESVs."])
     n, rows = of_main_length(table, analyzed)
     of_length = rows.to_pylist()
     top = of_length[0]

@@ -109,7 +109,7 @@ def _contributions(table: pa.Table, analyzed: Analyzed) -> str:
 def accuracy_of(row: Row) -> str:
     """Return the accuracy of a length in words, with its interval."""
     return (
-        f"Accuracy {percent(row['accuracy'], 1)} of {counted(row['labelled'], 'labelled video')} (95 % interval "
+        f"Accuracy {percent(row['accuracy'], 1)} of {counted(row['labelled'], 'labeled video')} (95 % interval "
         f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f} %)."
     )
 

@@ -97,7 +97,7 @@ def _dots(row: Row, measures: Mapping[str, str], look: Look, *, share: bool = Fa
         for name in known
     ]
     title = "output" if share else "measure"
-    axis, domain = "share of labelled videos" if share else "mean over videos", _domain(values, share)
+    axis, domain = "share of labeled videos" if share else "mean over videos", _domain(values, share)
     form = ".1%" if share else ".2f"
     told = {"value": (axis, form), "low": (INTERVAL[0], form), "high": (INTERVAL[1], form)}
     ranked = ranking(values, [[measures[name]] for name in known], look, title=title, told=told, right=54)

@@ -18,6 +18,7 @@ from esv_ray.show.chart import picture_of
 from esv_ray.show.theme import LIGHT, vega_config
 from tests.analysis.figures import drawing
 from tests.support.facet_tables import HOSTILE
+from tests.support.slow import slow_unless
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1)
 
@@ -54,7 +55,7 @@ def test_keys_come_through_the_drawing(video: str) -> None:
     assert "href" not in text
 
 
-@pytest.mark.parametrize("facet", sorted(KEYS))
+@pytest.mark.parametrize("facet", slow_unless(lambda facet: facet == "profiles", sorted(KEYS)))
 def test_figures_have_keys_only_if_asked(facet: str) -> None:
     table = drawing.tables()[facet]
     keyed, plain = (figure_of(facet, table, names=drawing.NAMES, keyed=each) for each in (True, False))
