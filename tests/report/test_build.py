@@ -111,7 +111,7 @@ def test_numbers_are_those_of_the_analysis(outputs: dict[str, Path], compared: R
                     assert shown[name] == ("one", "two", "three")[value]
                     assert row[name] == str(value)
     (summary,) = (row for row in tables["summary"].to_pylist() if row["n_elements"] == 4)
-    assert f"{100 * summary['accuracy']:.1f} % of {summary['labelled']} labelled" in (fact(compared, "Accuracy").text)
+    assert f"{100 * summary['accuracy']:.1f} % of {summary['labelled']} labeled" in (fact(compared, "Accuracy").text)
 
 
 @pytest.mark.slow
