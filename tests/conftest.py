@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the slow tests of the other parts. Those of a module are of one part: they share what they start."""
     if not (part := config.getoption("--part")):
         return
-    k, n = (int(number) for number in part.split("/"))
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not found or int(found[1]) >= int(found[2]):
+        raise pytest.UsageError(f"--part: expected K/N with K from 0 to N - 1, such as 0/5, got {part!r}")
+    k, n = int(found[1]), int(found[2])
     left_out = [
         item
         for item in items

@@ -151,9 +151,8 @@ def _apply_operators(
                 per_scale.add_scale(marginals, plan.pooled, s, sums)
             if s == n:
                 scores += (total + baselines[n - 1]).view_as(scores) / len(plan.lattices)
-    constants = torch.stack(
-        [baselines[0], *baselines[:n]]
-    )  # (n + 1, B * columns), the value of the empty sequence twice
+    # (n + 1, B * columns), the value of the empty sequence twice
+    constants = torch.stack([baselines[0], *baselines[:n]])
     for esv, weights in operators:
         esv.addmm_(weights.constant.t(), constants)
     if marginals is not None:
